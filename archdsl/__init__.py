@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from archdsl.runtime.importing import from_module
     from archdsl.runtime.importing.files import from_file
     from archdsl.runtime.loading import load, load_augment
+    from archdsl.runtime.parallel import parallelize
+    from archdsl.runtime.pipeline import pipeline
     from archdsl.runtime.tiled import tiled
 
 __version__ = "0.2.0"
@@ -33,6 +35,8 @@ __all__ = [
     "from_module",
     "load",
     "load_augment",
+    "parallelize",
+    "pipeline",
     "show",
     "tiled",
 ]
@@ -49,6 +53,8 @@ _HOMES = {
     "from_module": "archdsl.runtime.importing",
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",
+    "parallelize": "archdsl.runtime.parallel",
+    "pipeline": "archdsl.runtime.pipeline",
     "show": "archdsl.compiler",
     "tiled": "archdsl.runtime.tiled",
     "Source": "archdsl.common.source",
@@ -65,5 +71,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """What there is for users."""
+    """The public names."""
     return __all__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # only load() imports torch
     from archdsl.backends.diagram.drawing import Diagram
     from archdsl.backends.torch_source import Plainness
     from archdsl.common.choices import Budget, Recomputing
+    from archdsl.planning.stages import Split
     from archdsl.report.compare import Comparison
     from archdsl.report.shown import Report
     from archdsl.report.tables import Table
@@ -65,6 +66,8 @@ def build(
     inference: bool = False,
     recompute: Recomputing = "none",
     memory: int | str | Budget | None = None,
+    parallel: bool = False,
+    stages: int | Split | None = None,
 ) -> str:
     """The source of a standalone PyTorch module.
 
@@ -72,16 +75,24 @@ def build(
     the file converts the weights of the training form. `recompute` says which activations a training step recomputes
     instead of storing: `none`, those of the bodies of `dense` connections, or those of calls of `blocks`. `memory` is
     what a training step may need at most, in bytes, as "8GiB", or as a Budget, which also says the batch; then as
-    little is recomputed as that needs. The text is proved to compute the network before it is returned
-    (`archdsl.proof`). Raises SpecError if nothing can be recomputed or the memory is not enough, ValueError for
-    options that exclude each other.
+    little is recomputed as that needs. With `parallel` the file has a function `parallelize(model, mesh, …)`, which
+    spreads a training over many devices. `stages` gives as many modules instead, which run one behind the other in a
+    pipeline (`archdsl.pipeline`); a Split of `archdsl.planning.stages` says where else to cut. The text is proved to
+    compute the network before it is returned (`archdsl.proof`). Raises SpecError if nothing can be recomputed, the
+    memory is not enough, or there are too few places to cut, ValueError for options that exclude each other.
     """
     how = chosen(inference, recompute, memory)
-    return prove_build(checked(network), inference=inference, recompute=how).text
+    if stages is not None:
+        if inference or parallel or memory is not None:
+            raise ValueError("stages are built for training, without `parallelize` or a budget for the memory")
+        return build_stages(checked(network), stages, how)
+    if inference and parallel:
+        raise ValueError("the inference form does not train, so it has no `parallelize`")
+    return prove_build(checked(network), inference=inference, recompute=how, parallel=parallel).text
 
 
 def chosen(inference: bool, recompute: Recomputing, memory: int | str | Budget | None) -> Recomputing:
-    """What two options say about recomputation. Raises ValueError if they exclude each other."""
+    """The recomputation that two options ask for. Raises ValueError if they are mutually exclusive."""
     from archdsl.common.choices import Budget
 
     if inference and (recompute != "none" or memory is not None):
@@ -105,26 +116,82 @@ class Build:
     refused: tuple[str, ...] = ()
 
 
-def prove_build(graph: Graph, *, inference: bool = False, recompute: Recomputing = "none") -> Build:
+def build_stages(graph: Graph, stages: int | Split, recompute: Recomputing = "none") -> str:
+    """One file with a module for each stage of a network.
+
+    Each is proved to compute its stage, and the stages to be the network (`archdsl.transform.stages.check_stages`).
+    """
+    from archdsl.backends.torch_source import joining, titles
+    from archdsl.planning.stages import split
+    from archdsl.transform.stages import check_stages
+
+    parts = (split(graph, stages) if isinstance(stages, int) else stages).stages
+    check_stages(graph, parts)
+    texts: list[str] = []
+    known: dict[str, str] = {}
+    for stage in parts:
+        others: set[str] = {"STAGES"}
+        # A block may be another one in this stage: then it gets another name.
+        while names := joining.clashes(text := stage_text(stage.graph, recompute, others), known):
+            if others.issuperset(names):
+                raise joining.NotJoined(names)
+            others.update(names)
+        known.update(joining.definitions(text))
+        texts.append(text)
+    last = [titles.stages_constant([next(reversed(joining.definitions(text))) for text in texts])]
+    return joining.join(texts, titles.stages_title(graph, [stage.graph for stage in parts]), last)
+
+
+def stage_text(graph: Graph, recompute: Recomputing, others: Collection[str]) -> str:
+    """The source of one stage. A stage in which there is nothing to recompute stores everything."""
+    try:
+        return prove_build(graph, recompute=recompute, others=others, exports=False).text
+    except SpecError as error:
+        if recompute == "none" or error.diagnostics[0].code != "E0601":
+            raise
+    return prove_build(graph, others=others, exports=False).text
+
+
+def prove_build(
+    graph: Graph,
+    *,
+    inference: bool = False,
+    recompute: Recomputing = "none",
+    others: Collection[str] = (),
+    exports: bool = True,
+    parallel: bool = False,
+) -> Build:
     """The source of a module as from `build`, with the result of its proof.
 
-    If a proof fails, plainer code is generated; SpecError if none can be proved.
+    If a proof fails, plainer code is generated; SpecError if none can be proved. For `others` and `exports` see
+    `write_module`.
     """
     from archdsl.backends.torch_source import Plainness, write_module  # only if a module is wanted
     from archdsl.proof import prove
     from archdsl.transform.inference import for_inference
+    from archdsl.transform.parallel import parallel as spread
     from archdsl.transform.recompute import recompute as choose
 
     with deep_stack():
         shown, folding = for_inference(graph) if inference else (graph, None)
         again = choose(graph, recompute)
+        over = spread(graph) if parallel else None
         companion = None if inference else _companion(graph)
         augmentation = (companion.name, graph.augment) if companion is not None and graph.augment is not None else None
         refused: list[str] = []
         for plainness in Plainness:
             try:
-                text = write_module(shown, folding, companion=companion, recompute=again, plainness=plainness)
-                prove(text, shown, folding=folding, recompute=again, augmentation=augmentation)
+                text = write_module(
+                    shown,
+                    folding,
+                    companion=companion,
+                    recompute=again,
+                    parallel=over,
+                    plainness=plainness,
+                    others=others,
+                    exports=exports,
+                )
+                prove(text, shown, folding=folding, recompute=again, parallel=over, augmentation=augmentation)
             except (SpecError, MemoryError):
                 raise
             except Exception as error:  # bugs of the generator, too: plainer code may avoid them

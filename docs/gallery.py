@@ -102,7 +102,7 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
         "A frame with sharp corners holds what meets each window by itself; every other block shifts its windows.",
     ),
     ("detr", "DETR", ("detr:detr_resnet50",), {"width": PAGE}, "An encoder, a decoder, and two heads."),
-    ("inception", "Inception", ("examples/inception.arch",), {"depth": 2}, "Branches stand side by side."),
+    ("inception", "Inception", ("examples/inception.arch",), {"depth": 2}, "Branches are side by side."),
     (
         "resnet18-resnet34",
         "What differs",

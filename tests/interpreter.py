@@ -383,7 +383,11 @@ class Interpreter:
         return op.offset + op.scale * x
 
     def _matmul(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
-        return torch.einsum("nmk,nkl->nml", a, b)
+        return torch.einsum("n...mk,n...kl->n...ml", a, b)
+
+    def _normalize(self, op: Any, path: str, x: Tensor) -> Tensor:
+        length = (x * x).sum(op.axis + 1, keepdim=True).sqrt()
+        return x / length.clamp(min=op.eps)
 
     def _grn(self, op: Any, path: str, x: Tensor) -> Tensor:
         norms = (x * x).sum(all_but_first(x)[1:], keepdim=True).sqrt()
@@ -556,8 +560,8 @@ class Interpreter:
         return [x.narrow(op.axis + 1, sum(parts[:i]), part) for i, part in enumerate(parts)]
 
     def _slice(self, op: Any, path: str, x: Tensor) -> Tensor:
-        stop = x.shape[op.axis + 1] if op.stop is None else op.stop
-        return x.index_select(op.axis + 1, torch.arange(op.start, stop, op.step))
+        places = range(x.shape[op.axis + 1])[op.start : op.stop : op.step]
+        return x.index_select(op.axis + 1, torch.tensor(places))
 
     def _channel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel j of group i goes to j · groups + i."""

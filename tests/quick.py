@@ -34,6 +34,8 @@ QUICK: dict[str, tuple[str, ...]] = {
     "language_server/test_protocol.py": ("test_a_mistake", "test_sizes", "test_hover", "test_definitions"),
     "ops/test_messages.py": EVERY,
     "ops/test_sweep.py": ("test_has_what", "test_sizes_and_weights", "test_macs"),
+    "planning/test_schedules.py": EVERY,
+    "planning/test_stages.py": ("test_relays", "test_too_few", "test_wrong", "test_files"),
     "proof/test_proof.py": ("test_networks", "test_wrong", "test_what"),
     "report/test_compare.py": EVERY,
     "report/test_explain.py": EVERY,

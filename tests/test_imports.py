@@ -29,6 +29,7 @@ ORDER = [
     "analysis",
     "checker",
     "transform",
+    "planning",
     "report",
     "backends",
     "proof",

@@ -290,3 +290,25 @@ def test_names_mean_what_they_meant_where_it_is_shared() -> None:
     assert {n.path for n in graph.nodes() if n.operation.name == "conv"} == {"u.c"}
     assert sum(n.operation.name == "conv" for n in graph.nodes()) == 4
     built(graph)
+
+
+def test_learned_and_computed_tensors_may_flow_into_the_same_part() -> None:
+    """A Perceiver: its latents are learned before the first round, and computed before the next."""
+    graph = graph_of(
+        """
+        block cross(heads) { input z[C, _], x[_, _]
+            z -> layernorm -> query: it
+            (z, (query, x) -> attention(heads)) -> add }
+        model net {
+            input image[3, H = 4, W = 4]
+            tokens -> bytes: it
+            share read: cross(2)
+            parameter([4, 5], init = normal(1))
+            repeat 3 { (it, bytes) -> read }
+        }"""
+    )
+    net = module(graph).eval()
+    calls: list[tuple[int, ...]] = []
+    net.get_submodule("read").register_forward_pre_hook(lambda _, given: calls.append(tuple(given[0].shape)))
+    net(torch.randn(2, 3, 5, 7, dtype=torch.double))
+    assert calls == [(2, 5, 4)] * 3

@@ -1,4 +1,4 @@
-"""What a model's author states about its costs (`expect parameters == …`), held against the graph."""
+"""The author's statements about costs (`expect parameters == …`), checked against the graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the channels of each tensor stand in the built module, and where it moves axes.
+"""Where the channels of each tensor are in the built module, and where it moves axes.
 
 A convolution takes (N, C, H, W), a layer normalisation (N, H, W, C), an activation either. The fewest moves between
 them are a minimum cut (Ford and Fulkerson, Maximal flow through a network, 1956): of the places of the spec that keep
@@ -46,9 +46,9 @@ class Layout:
     leaving: Mapping[tuple[Scope, Tensor], bool] = field(default_factory=dict)
     """Whether what flows out of a scope has the channels last."""
     after: frozenset[tuple[Scope, Member, Tensor]] = frozenset()
-    """What a scope moves behind the member that gives it, or at its start, where that is the scope itself."""
+    """Tensors that a scope permutes after the member that makes them, or at its start if they are its inputs."""
     before: frozenset[tuple[Scope, Member, Tensor]] = frozenset()
-    """What a scope moves before the member that takes it, or at its end, where that is the scope itself."""
+    """Tensors that a scope permutes before the member that takes them, or at its end if they are its outputs."""
 
     @property
     def moved(self) -> frozenset[Tensor]:
@@ -169,7 +169,7 @@ class _Decision:
         return frozenset(lasts)
 
     def add_operations(self, net: nx.DiGraph) -> None:
-        """What keeps the channels first, and the costs of operations that move axes inside where they do."""
+        """The nodes that keep the channels first, and the costs of operations that permute axes inside."""
         known: dict[object, tuple[int, int | None]] = {}
         for node in self.graph.nodes():
             place, shapes = self.place(node), self.graph.shapes(node.inputs)
@@ -268,7 +268,7 @@ class _Decision:
         return len({link.port for link in self.slots[slot]}) > 1
 
     def target(self, link: _Link) -> Place:
-        """What decides in which order a tensor is taken."""
+        """The facts that decide in which axis order a tensor is taken."""
         return link.slot if self.is_joint(link.slot) else link.slot[0]
 
     # ------------------------------------------------------------ the moves
@@ -293,11 +293,11 @@ class _Decision:
         return frozenset(found)
 
     def after(self) -> Iterator[tuple[Scope, Member, Tensor]]:
-        """What is moved where it is made."""
+        """The tensors that are permuted where they are made."""
         return ((link.scope, link.giver, link.tensor) for link in self.links if link.port in self.moving)
 
     def before(self) -> Iterator[tuple[Scope, Member, Tensor]]:
-        """What is moved where it is taken."""
+        """The tensors that are permuted where they are taken."""
         for link in self.links:
             at_taker = self.is_moved(link) and link.port not in self.moving
             in_between = self.is_joint(link.slot) and (link.slot in self.lasts) is not (link.slot[0] in self.lasts)
@@ -342,7 +342,7 @@ def _has_positions(graph: Graph, node: Node) -> bool:
 
 
 def _body(scope: Scope) -> Place:
-    """What tells the body of a scope from others."""
+    """The key of the body of a scope."""
     if scope.definition is not None:
         return scope.kind == "model", id(scope.definition.syntax)
     return id(scope.span.source), scope.span.start, scope.span.end

@@ -145,7 +145,7 @@ class Simulation:
         return (size, 0) if self.graph.node(tensor).batched else (0, size)
 
     def saves(self, node: Node, inplace: bool, differentiable: Collection[Tensor] = ()) -> Saves:
-        """What a node saves, with contiguous copies for inputs that lie in another order than it reads them in."""
+        """The tensors that a node saves, with contiguous copies of inputs that it reads in another axis order."""
         operation, shapes = node.operation, self.incoming(node)
         found = self._saves.get((node.id, inplace))
         if found is None:

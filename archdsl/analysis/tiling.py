@@ -28,7 +28,7 @@ DEFAULT_MEMORY = 4 << 30
 """The bytes that a tile may take where nobody says how large it is."""
 
 REPEATS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64)
-"""What is tried in turn as `_Planner.repeats`."""
+"""The values that are tried in turn as `_Planner.repeats`."""
 
 TRIES = 256
 """How many sizes of a tile are tried below the one that is asked for, to find one that the network accepts."""
@@ -405,7 +405,7 @@ class _Planner:
         return Axis(name, size, tile, distance, step, tile - step + distance, starts, halos, kept)
 
     def matches(self, axis: int, matcher: Matcher, at: int) -> list[Match]:
-        """What a tile that begins at an element gives of each output. Raises SpecError."""
+        """The range of each output that a tile beginning at an element gives. Raises SpecError."""
         found = matcher.run(at)
         for output in self.outputs:
             match = found[output.tensor]
@@ -418,7 +418,7 @@ class _Planner:
     def kept(
         self, axis: int, starts: Sequence[int], output: Output, first: Match, middle: Match | None, final: Match
     ) -> tuple[Kept, ...]:
-        """What is kept of each tile of an output along an axis: each result once. Raises SpecError."""
+        """The range that is kept of each tile of an output along an axis: each result once. Raises SpecError."""
         assert final.offset is not None
         shape = self.whole[output.tensor.node][output.tensor.index]
         rate = Fraction(final.offset, starts[-1])

@@ -87,7 +87,7 @@ class WindowFields:
 
 
 def _taps(by: IndexMap, element: int, size: int) -> range:
-    """What an element of a window reads, within the window."""
+    """The field of an element of a window, within the window."""
     q, r = divmod(element, by.period)
     taps = by.taps[r]
     moved = range(taps.start + q * by.step, taps.stop + q * by.step, taps.step)

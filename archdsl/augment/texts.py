@@ -1,6 +1,6 @@
 """Source of the classes and functions that generated augmentations consist of, but for their changes.
 
-They are text: they go into generated files as they stand, as those of `archdsl.ops.helpers` do.
+They are text: they go into generated files as they are, as those of `archdsl.ops.helpers` do.
 """
 
 DRAWING = '''

@@ -101,7 +101,7 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
         return library_folder() / f"{where}.arch", name
     if ":" in where:
         help: str | None = (
-            "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; only `archdsl explain` takes the path of a layer"
+            "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; only `explain` and `draw --matrix` take the path of a layer"
         )
     elif path.with_name(f"{path.name}.arch").exists():
         help = f"did you mean `{where}.arch`?"

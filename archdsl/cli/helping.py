@@ -44,7 +44,7 @@ def show_help(context: click.Context, topic: tuple[str, ...]) -> int:
 
 
 def show(text: str) -> None:
-    """Prints Markdown: formatted on a terminal, as it stands elsewhere."""
+    """Prints Markdown: formatted on a terminal, as it is elsewhere."""
     if sys.stdout is None or not sys.stdout.isatty():
         write(text)
         return

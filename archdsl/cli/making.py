@@ -22,19 +22,21 @@ from archdsl.cli.options import (
     memory_option,
     model_options,
     output_option,
+    parallel_option,
     parse_length,
     parse_settings,
     purpose_option,
     recompute_option,
     size_option,
     spec_argument,
+    stages_option,
     training_options,
     weights_option,
 )
-from archdsl.cli.outputs import SpecOption
+from archdsl.cli.outputs import SpecArgument, SpecOption
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
-from archdsl.cli.specs import checked
+from archdsl.cli.specs import checked, split_path
 from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS, Budget
 
 COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
 
 @cli.command()
-@spec_argument
+@click.argument("spec", cls=SpecArgument, shell_complete=complete_spec, metavar="SPEC[:PATH]")
 @output_option(
     f"A {listed(FORMATS)} file.",
     "a picture is",
@@ -79,6 +81,12 @@ if TYPE_CHECKING:
 @click.option("--shares/--no-shares", default=True, help="The shares of parameters and multiply-accumulates of blocks.")
 @click.option("--sizes/--no-sizes", "tensors", default=True, help="The sizes of tensors.")
 @click.option("--labels/--no-labels", default=True, help="The labels that the spec gives to layers.")
+@click.option(
+    "--matrix",
+    is_flag=True,
+    help="Draw the matrix of the convolution at PATH instead of the network: a Toeplitz matrix along one axis, a "
+    "doubly block Toeplitz or circulant one along two.",
+)
 def draw(
     spec: str,
     output: Path,
@@ -88,34 +96,58 @@ def draw(
     width: float | None,
     colours: Path | None,
     tensors: bool,
+    matrix: bool,
     **looks: Any,
 ) -> int:
-    """Draw the network, in the format of the file's ending."""
+    """Draw the network, in the format of the file's ending.
+
+    With --matrix, draw the matrix of the layer at PATH: lenet:lenet:0.
+    """
     from archdsl import compiler
     from archdsl.backends.diagram.colours import Colours, read_colours
     from archdsl.backends.diagram.detail import Detail
     from archdsl.checker.finished_graph import pin
 
+    spec, path = of_matrix(spec) if matrix else (spec, None)
     graph = checked(spec, settings, sizes)
     told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "caption")}
     try:
         chosen = read_colours(colours) if colours is not None else Colours()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--colours") from None
-    diagram = compiler.draw(
-        graph,
-        depth=depth,
-        examples=examples_of(graph),
-        sizes=pin(graph, sizes),
-        width=width,
-        colours=chosen,
-        detail=Detail(sizes=tensors, **told),
-        **looks,
-    )
-    diagram.save(output)
+    try:
+        diagram = compiler.draw(
+            graph,
+            depth=depth,
+            examples=() if matrix else examples_of(graph),
+            sizes=pin(graph, sizes),
+            width=width,
+            colours=chosen,
+            detail=Detail(sizes=tensors, **told),
+            matrix=path,
+            **looks,
+        )
+        diagram.save(output)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     for text in diagram.notes:
         note(text)
     return FINE
+
+
+def of_matrix(spec: str) -> tuple[str, str]:
+    """The SPEC and the path of the layer whose matrix is drawn. Raises UsageError."""
+    spec, path = split_path(spec)
+    if path is None:
+        checked(spec, {})  # a wrong spec is the more helpful message
+        raise click.UsageError("--matrix draws that of one layer: name it, SPEC:PATH; `archdsl show` lists the paths")
+    context = click.get_current_context()
+    known = ("depth", "style", "direction", "legend", "shares", "tensors", "labels")
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name in known:
+            raise click.UsageError(f"{parameter.opts[0]} is for pictures of networks, not for --matrix")
+    return spec, path
 
 
 def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
@@ -142,6 +174,8 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
 @memory_option
 @training_options
 @size_option
+@stages_option
+@parallel_option
 @click.pass_context
 def build(
     context: click.Context,
@@ -154,13 +188,15 @@ def build(
     dtype: str,
     optimizer: str,
     sizes: Sizes,
+    stages: int | None,
+    parallel: bool,
     settings: Settings,
 ) -> int:
     """Compile the network to a PyTorch module.
 
     The module is one file that imports only torch. With --for inference it has a function, fold_batchnorms, that
     converts the weights of the training form. --batch, --dtype, --optimizer and --size say for which training step
-    --memory is meant.
+    --memory is meant; with --stages, --dtype and --size say for which input the work is balanced.
     """
     from archdsl import compiler
     from archdsl.checker.finished_graph import pin
@@ -171,10 +207,15 @@ def build(
     if inference and any(given.values()):
         name = next(name for name, is_given in given.items() if is_given)
         raise click.UsageError(f"--{name} cannot be used with --for inference, which has no backward pass")
+    if inference and parallel:
+        raise click.UsageError("--parallel cannot be used with --for inference, which does not train")
     if all(given.values()):
         raise click.UsageError("--memory chooses what to recompute, so --recompute cannot be used with it")
+    if stages is not None and (inference or parallel or memory is not None):
+        other = "--for inference" if inference else "--parallel" if parallel else "--memory"
+        raise click.UsageError(f"--stages cannot be used with {other}")
     if memory is None:
-        for name in ("batch", "dtype", "optimizer", "sizes"):
+        for name in ("batch", "optimizer") if stages is not None else ("batch", "dtype", "optimizer", "sizes"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 option = name.removesuffix("s") if name == "sizes" else name
                 raise click.UsageError(f"--{option} says for which training step --memory is meant, which is not given")
@@ -182,7 +223,15 @@ def build(
     budget = None
     if memory is not None:
         budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
-    data = compiler.build(graph, inference=inference, recompute=recompute, memory=budget).encode()
+    parts = None
+    if stages is not None:
+        from archdsl.planning.stages import split
+
+        parts = split(graph, stages, pin(graph, sizes), dtype)
+    text = compiler.build(
+        graph, inference=inference, recompute=recompute, memory=budget, parallel=parallel, stages=parts
+    )
+    data = text.encode()
     if output is not None:
         save(output, data)
     elif sys.stdout is not None:

@@ -1,4 +1,4 @@
-"""What to install if a module is missing."""
+"""The command that installs a missing module."""
 
 from __future__ import annotations
 

@@ -214,6 +214,17 @@ memory_option = click.option(
     metavar="8GiB",
     help="Recompute as little as a training step needs to fit into this memory.",
 )
+stages_option = click.option(
+    "--stages",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Write N modules, the stages of a pipeline, instead of one (`archdsl plan` shows them).",
+)
+parallel_option = click.option(
+    "--parallel",
+    is_flag=True,
+    help="Give the file a function, parallelize, that spreads a training over many GPUs (`archdsl help many-gpus`).",
+)
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Batch size."
 )

@@ -41,7 +41,7 @@ from archdsl.cli.printing import (
     write_text,
 )
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
-from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
+from archdsl.cli.specs import check_model, checked, collecting, named, select, split_path
 from archdsl.common.choices import AUTO, PLOTS, Budget
 
 if TYPE_CHECKING:
@@ -277,12 +277,7 @@ def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
     from archdsl.checker.finished_graph import pin
     from archdsl.report import explain as explaining
 
-    path = None
-    if not means_a_model(spec):
-        # The text after the last colon may be a path, if the text before it is a spec.
-        head, colon, tail = spec.rpartition(":")
-        if colon and tail and means_a_model(head):
-            spec, path = head, tail
+    spec, path = split_path(spec)
     graph = checked(spec, settings, sizes)
     write(explaining.explain(graph, path, pin(graph, sizes)))
     return FINE

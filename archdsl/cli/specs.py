@@ -69,6 +69,16 @@ def means_a_model(spec: str) -> bool:
     return True
 
 
+def split_path(spec: str) -> tuple[str, str | None]:
+    """A SPEC and the path of a layer or block behind it, if there is one: resnet:resnet50:layer1.0.conv1."""
+    if not means_a_model(spec):
+        # The text after the last colon may be a path, if the text before it is a spec.
+        head, colon, tail = spec.rpartition(":")
+        if colon and tail and means_a_model(head):
+            return head, tail
+    return spec, None
+
+
 def check_model(spec_file: SpecFile, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
     """The checked graph of a model, whose inputs accept these sizes. Raises SpecError."""
     from archdsl.checker import spec

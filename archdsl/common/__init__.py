@@ -1,1 +1,1 @@
-"""What every room uses: spec text, files, limits, threads, interrupts, units."""
+"""Helpers for every package: spec text, files, limits, threads, interrupts, units."""

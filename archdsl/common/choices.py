@@ -21,7 +21,7 @@ NETWORK_FILES = (".onnx", ".pt2", ".yaml", ".yml", ".cfg")
 """Files with a network in another form than a spec, which can be imported."""
 
 STARTERS = ("classifier", "segmenter", "1-d", "3-d")
-"""What a new network may be; each has a file in archdsl/starters."""
+"""The kinds of a new network; each has a file in archdsl/starters."""
 
 BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
 """The number types of a network, and the bytes of each number."""
@@ -73,6 +73,10 @@ class Budget:
 
 Recomputing: TypeAlias = Mode | Budget
 """How what is recomputed is chosen: by name, or as little as a budget needs."""
+
+Schedule: TypeAlias = Literal["gpipe", "1f1b", "interleaved", "interleaved-gpipe"]
+"""In which order the ranks of a pipeline compute micro-batches; in the interleaved ones each has several stages."""
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 Adaptation: TypeAlias = Literal["mean", "slice"]
 """How kernels for other input channels are made from those that are there."""

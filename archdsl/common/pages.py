@@ -1,4 +1,4 @@
-"""The documentation that comes with the package: its pages, and what stands under each of their headings."""
+"""The documentation that comes with the package: its pages, and the text under each heading."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Section:
 
     @property
     def topic(self) -> str:
-        """What a user types to read it: the title in small letters, or the page's name for its first heading."""
+        """The topic to type: the title in small letters, or the page's name for its first heading."""
         return self.page if self.level == 1 else self.title.lower()
 
 

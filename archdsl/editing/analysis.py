@@ -53,7 +53,7 @@ class Model:
 
 @dataclass(eq=False)
 class Analysis:
-    """What is known of one text. `models` grows as they are checked; `waiting` are the names of those still to come."""
+    """The analysis of one text. `models` grows as they are checked; `waiting` are the names of those still to come."""
 
     source: Source
     spec_file: SpecFile
@@ -71,10 +71,6 @@ class Analysis:
     def is_broken(self) -> bool:
         """Whether its text, or that of a file that it imports, has errors, so that parts of it are not known."""
         return bool(self.loaded.errors)
-
-    @property
-    def is_finished(self) -> bool:
-        return not self.waiting
 
     def misses(self, path: Path | None) -> bool:
         """Whether it imports a file of this name that was not found."""

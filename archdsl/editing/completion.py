@@ -1,4 +1,4 @@
-"""What may be written at the cursor: operations, names in sight, parameters, words, imports."""
+"""Completion at the cursor: operations, visible names, parameters, words, imports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """What may replace the text from `start` to the cursor."""
+    """A proposal that replaces the text from `start` to the cursor."""
 
     start: int
     items: list[Completion]
@@ -98,7 +98,7 @@ TENSORS: Final = frozenset({"label", "input", "shared"})
 
 
 def completions(source: Source, offset: int, names: Names, project: Project, delta: int = 0) -> Completions:
-    """What may be written at an offset. `names` are of an earlier text of the document, where it is `delta` further."""
+    """The proposals at an offset. `names` are of an earlier text of the document, where it is `delta` further."""
     at = cursor(source, offset)
     seen = names.seen_at(max(0, at.start + delta))
     found = {item.name: item for item in reversed(list(_candidates(at, seen, source, project)))}

@@ -1,4 +1,4 @@
-"""What is being written at a place of the text, told by the tokens before it: the text behind may not be whole."""
+"""The construct at the cursor, found from the tokens before it: the text behind may be incomplete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Callee:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What is written at an offset: the word before it from `start` on, and what may stand there.
+    """The context of an offset: the word before it, from `start` on, and the kinds of words that fit there.
 
     `callee` is the innermost open call, `module` that of an import, `base` the name before a dot.
     """
@@ -55,7 +55,7 @@ class Cursor:
 
 
 def cursor(source: Source, offset: int) -> Cursor:
-    """What is being written at an offset."""
+    """The construct at an offset."""
     text = source.text
     start = offset
     while start > 0 and (text[start - 1].isalnum() or text[start - 1] == "_"):
@@ -207,7 +207,7 @@ class _Reader:
         return Callee(name.text, name.start, position, frozenset(given), argument)
 
     def place(self, statement: list[Lexeme], kind: str) -> What:
-        """What stands next in a statement of a body, of a parallel, or of the file."""
+        """The kinds of words that fit next in a statement of a body, of a parallel, or of the file."""
         if not statement:
             return "declaration" if kind == "file" else "item" if kind == "parallel" else "statement"
         head, last = statement[0].text, statement[-1]

@@ -16,7 +16,7 @@ from archdsl.elaborate.spec_files import Loader, SpecFile, real_path
 from archdsl.syntax.parser import read
 
 Stamp = object
-"""What tells two states of a file apart: its Source if it is open, else its time and size."""
+"""A version of a file: its Source if it is open, else its time and size."""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""What is said about the name under the cursor, as Markdown."""
+"""The hover text of the name under the cursor, as Markdown."""
 
 from __future__ import annotations
 

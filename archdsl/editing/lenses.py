@@ -1,4 +1,4 @@
-"""What stands above a model or block: its numbers, and the call whose sizes are shown."""
+"""The code lenses above a model or block: its numbers, and the call whose sizes are shown."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Lens = Literal["numbers", "draw", "call"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a lens stands, what kind it is, and of which model or block."""
+class LensPlace:
+    """The place and kind of a lens, and its model or block."""
 
     span: Span
     lens: Lens
     name: str
 
 
-def lenses(analysis: Analysis) -> Iterator[Place]:
+def lenses(analysis: Analysis) -> Iterator[LensPlace]:
     """The lenses of a document."""
     models = analysis.spec_file.models
     complete = {*analysis.models, *analysis.waiting}
@@ -32,12 +32,12 @@ def lenses(analysis: Analysis) -> Iterator[Place]:
         if isinstance(declaration, tree.Model | tree.Member) and declaration.name.name in models:
             name = declaration.name
             if name.name in complete:
-                yield Place(name.span, "numbers", name.name)
-                yield Place(name.span, "draw", name.name)
+                yield LensPlace(name.span, "numbers", name.name)
+                yield LensPlace(name.span, "draw", name.name)
         if isinstance(declaration, tree.Block) or (
             isinstance(declaration, tree.Model) and declaration.name.name not in complete
         ):
-            yield Place(declaration.name.span, "call", declaration.name.name)
+            yield LensPlace(declaration.name.span, "call", declaration.name.name)
 
 
 def numbers(analysis: Analysis, name: str) -> str:

@@ -117,9 +117,6 @@ def names_of(file: tree.File) -> Names:
     return _Binder(file).names
 
 
-OPERATION_SYMBOLS = {name: Symbol(name, "operation", cls) for name, cls in OPERATIONS.items()}
-
-
 class _Binder:
     """Walks the tree in the order of the text, and binds each name."""
 
@@ -450,7 +447,7 @@ class _Binder:
 
 
 def _family(symbol: Symbol, top: Space) -> Symbol:
-    """What has the parameters of a model: the family of a member, through any number of members."""
+    """The family or model that declares the parameters of a model, through any number of members."""
     seen = {symbol}
     while isinstance(symbol.node, tree.Member):
         found = top.symbols.get(symbol.node.family.name)

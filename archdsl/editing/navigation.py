@@ -20,7 +20,7 @@ MOST_FILES = 2_000
 """The number of files of a workspace that are searched."""
 
 Identity = tuple[Path, str, str]
-"""What a name means in every file: the file that declares it, its name, and that of its parameter, or an empty one."""
+"""The identity of a name in all files: the file that declares it, its name, and its parameter's name or ""."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +59,7 @@ class Project:
     # ------------------------------------------------------------ what a name means
 
     def identity(self, symbol: Symbol, path: Path) -> Identity | None:
-        """What a symbol of a file means in every file; None if it is seen only there."""
+        """The identity of a symbol in all files; None if only its own file sees it."""
         if symbol.owner is not None:
             owner = self.identity(symbol.owner, path)
             return (*owner[:2], symbol.name) if owner is not None and not owner[2] else None
@@ -68,7 +68,7 @@ class Project:
         return (path, symbol.name, "") if symbol.top else None
 
     def origin(self, symbol: Symbol, path: Path) -> Identity | None:
-        """What an imported name means in the file that declares it."""
+        """The identity of an imported name in the file that declares it."""
         seen: set[Identity] = set()
         while isinstance(node := symbol.node, ImportedName):
             source = self.files.text(path)

@@ -26,7 +26,7 @@ class Call:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What names it from one check to the next: its model and its path."""
+        """Its name from one check to the next: its model and its path."""
         return self.model.name, self.scope.path
 
     def sizes(self, tensors: Iterable[Tensor]) -> Sizes:
@@ -95,7 +95,7 @@ def definitions(file: tree.File) -> Iterator[tree.Block | tree.Model]:
 
 
 def inside(scope: Scope) -> Iterator[Node | Scope]:
-    """What the text of a block places at one call: its nodes and calls, without what those calls place in turn."""
+    """The nodes and calls that the text of a block places at one call, without those inside of these calls."""
     for member in scope.members:
         yield member
         if isinstance(member, Scope) and member.kind == "body":
@@ -193,7 +193,7 @@ def _line_end(source: Source, line: int) -> int:
 
 
 def placed(call: Call, span: Span) -> list[Node | Scope]:
-    """What an item of the text places in a call: the node or call of each round."""
+    """The nodes or calls that an item of the text places in a call, one for each round."""
     return [
         m
         for m in inside(call.scope)

@@ -209,15 +209,19 @@ class Builder:
         return tuple(Tensor(node_id, i) for i in range(len(results)))
 
     def batched(self, operation: Operation, flow: Flow, scope: Scope, span: Span) -> Flow:
-        """What flows into an operation, with the batch where it needs that: an implied `expand` repeats the others."""
-        if not operation.needs_batches or POISONED_TENSOR in flow:
+        """The inputs of an operation, each with a batch axis if it needs one."""
+        return self.repeated(flow, operation.needs_batches, scope, span) if operation.needs_batches else flow
+
+    def repeated(self, flow: Flow, count: int, scope: Scope, span: Span) -> Flow:
+        """The flow; an implied `expand` repeats those of the first `count` that lack the batch of the others."""
+        if POISONED_TENSOR in flow:
             return flow
         having = [t for t in flow if self.graph.node(t).batched]
         if not having:
             return flow
         found: list[Tensor] = []
         for number, tensor in enumerate(flow):
-            if number < operation.needs_batches and not self.graph.node(tensor).batched:
+            if number < count and not self.graph.node(tensor).batched:
                 position = str(self.position(scope))
                 (tensor,) = self.place_node(EXPAND, (tensor, having[0]), position, False, scope, span, None)
             found.append(tensor)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
-from archdsl.elaborate.place import Place, label_names
+from archdsl.elaborate.place import Flow, Place, label_names
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import bind_operation
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -60,11 +60,11 @@ class Operations:
         return self._known.setdefault(name, OPERATIONS[name].parse({}))
 
     def join(self, cut: Cut) -> Operation:
-        """What puts the windows of a cut together."""
+        """The operation that joins the windows of a cut."""
         return self._known.setdefault(("join", cut), Join(cut=cut))
 
     def strangers(self, cut: Cut) -> Operation:
-        """What keeps the strangers in shifted windows apart."""
+        """The mask that keeps elements from different places apart in shifted windows."""
         return self._known.setdefault(("strangers", cut), Strangers(cut=cut))
 
     def of(self, cls: type[Called], item: tree.Call, place: Place) -> Called:
@@ -241,10 +241,13 @@ def tensor_in_let(name: str, value: object) -> str | None:
     return None
 
 
-def merges(item: tree.Call, name: str) -> Iterator[Proposal]:
-    """A merge before an operation that takes one tensor."""
+def merges(item: tree.Call, name: str, flow: Flow, names: Namespace) -> Iterator[Proposal]:
+    """One tensor for an operation that takes no more: one of the inputs of a block, or a merge."""
     from archdsl.advice.mending import before_item  # only once something is wrong
 
+    for label, value in names.labels.items():
+        if value.flow in [(tensor,) for tensor in flow]:
+            yield Proposal(f"say which: `{label} -> {name}`", Fix(before_item(item), f"{label} -> "))
     for merge in ("concat", "add"):
         yield Proposal(f"merge them first: `(…) -> {merge} -> {name}`", Fix(before_item(item), f"{merge} -> "))
 

@@ -143,7 +143,7 @@ def _target(syntax: tree.Extern) -> tuple[str, str]:
 
 
 class Rule:
-    """What one extern declares for a call."""
+    """The declaration of one extern for a call."""
 
     def __init__(self, syntax: tree.Extern, module: Namespace) -> None:
         self.syntax = syntax
@@ -159,7 +159,7 @@ class Rule:
         return write(kind, self.syntax, self.module, self.signature)
 
     def declared(self, arguments: Arguments, shapes: tuple[Shape, ...]) -> Declared:
-        """What it declares for these arguments and input sizes. Raises OperationError."""
+        """The declaration for these arguments and input sizes. Raises OperationError."""
         with self.reported():
             for rank in {len(shape) - 1 for shape in shapes}:
                 self.field(arguments, rank)

@@ -28,7 +28,7 @@ CHECK_WEIGHTS = '''def check_weights(module: nn.Module, what: str, *declared: tu
         raise ValueError(f"{what}: {says}")'''
 
 CALL_OUTSIDE = '''def call_outside(what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What code from outside gives; ValueError if it overwrites what it gets."""
+    """The result of code from outside; ValueError if it overwrites its inputs."""
     if torch.compiler.is_compiling():
         return function(*args, **kwargs)
     tensors = [x for x in args if isinstance(x, Tensor) and not x.is_inference()]
@@ -50,7 +50,7 @@ CHECK_RESULT = '''def check_result(what: str, result: Any, *declared: tuple[int,
     return result'''
 
 OWN = RESERVED | {"batch", "result", "what", "check_weights", "check_result", "call_outside"}
-"""What no name of an extern may be in its checked form."""
+"""Names that an extern's checked form cannot use."""
 
 WIDTH = 88
 """The longest line of a built file."""
@@ -211,7 +211,7 @@ class _Writer:
 
     @property
     def what(self) -> str:
-        """What messages say: the extern, its place in the spec, and what it stands for."""
+        """The text for messages: the extern, its place in the spec, and its target."""
         return _quoted(f"`{self.kind.name}` ({self.kind.where}) is {self.kind.module}.{self.kind.target}")
 
     def find(self, kind: type[Line]) -> list[Line]:

@@ -232,7 +232,7 @@ class Items:
                 f"`{cls.name}` takes one tensor, but {len(flow)} flow in",
                 item.span,
                 "merge them first with `concat` or `add`",
-                proposals=merges(item, cls.name),
+                proposals=merges(item, cls.name, flow, place.names),
             )
         if operation.inputs == "many" and len(flow) < 2 and POISONED_TENSOR not in flow:
             raise Failure(
@@ -377,7 +377,7 @@ class Items:
         return tuple(t for tensor in inside for t in self.implied(join, (tensor, flow[0]), item, place, None, item))
 
     def masked(self, operation: Operation, flow: Flow, item: tree.Call, place: Place) -> Flow:
-        """What flows into attention, with a bias that keeps apart what a shift has brought together."""
+        """The inputs of attention, with a bias that masks elements that a shift has brought together."""
         windows, at = self.build.windows, operation.bias_at
         if windows is None or at is None or not windows.cut.may_shift:
             return flow

@@ -1,4 +1,4 @@
-"""What is shared: placed once by `share`, and called by its name as often as wanted."""
+"""Shared layers and blocks: placed once by `share`, and called by name any number of times."""
 
 from __future__ import annotations
 
@@ -97,6 +97,8 @@ class Shares:
             raise Failure("E0236", f"`{value.name}` is shared, so it has its arguments already", item.span, help)
         if place.scope is not scope:
             raise _elsewhere(value.name, scope, place.scope, item.span)
+        # One call may receive a learned tensor where another receives that of a sample: the layers are the same.
+        flow = build.repeated(flow, len(flow), place.scope, item.span)
         inner = replace(shared.place, names=_copied(shared.place.names), flow=flow, inflow=flow)
         inner.names.it = build.it(flow)
         first = shared.calls[0] if shared.calls else None
@@ -148,7 +150,7 @@ class Shares:
         )
 
     def difference(self, first: Called, called: Called) -> str | None:
-        """What differs between two calls, in words."""
+        """The difference between two calls, in words."""
         graph = self.build.graph
         if len(first.nodes) != len(called.nodes):
             return f"{len(called.nodes)} operations where the first one needs {len(first.nodes)}"

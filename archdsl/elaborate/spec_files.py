@@ -51,7 +51,7 @@ def library_families() -> list[str]:
 
 
 def library_tasks() -> dict[str, list[str]]:
-    """What the families of the library are for: the families of each task, in the order of `tasks.toml`."""
+    """The families of the library by task, in the order of `tasks.toml`."""
     import tomllib  # only the list of the library needs it
 
     found: dict[str, list[str]] = tomllib.loads((library_folder() / "tasks.toml").read_text("utf-8"))

@@ -47,7 +47,7 @@ def format_source(source: Source) -> str:
 
 
 def _difference(source: Source, file: tree.File, tokens: list[Lexeme], text: str) -> Difference | None:
-    """What speaks against a result; None if nothing does."""
+    """The objection to a result; None if there is none."""
     diagnostics = Diagnostics()
     result = Source(source.name, text)
     again, new_tokens = parse_tokens(result, diagnostics)

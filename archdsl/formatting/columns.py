@@ -39,7 +39,7 @@ _Row: TypeAlias = list[_Cell]
 
 
 def align(bracket: Bracket, indent: int) -> None:
-    """Puts spaces into the one-line texts of the items of a bracket whose items stand on lines of their own."""
+    """Puts spaces into the one-line texts of the items of a bracket whose items are on lines of their own."""
     if bracket.role == "body":
         for run in _runs(bracket.items, _chain, indent):
             _align(run)

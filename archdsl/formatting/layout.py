@@ -179,7 +179,7 @@ class _Lines:
             self.link(piece, indent + (step if index else 0), tail if last else "", step)
 
     def bracketed(self, head: Sequence[Part], pieces: list[Link], indent: int) -> None:
-        """A value that gets brackets, since no newline may stand outside of them."""
+        """A value that gets brackets, since no newline may be outside of them."""
         self.parts(head, (), indent)
         self.line += " ("
         self.start(indent + STEP)
@@ -239,7 +239,7 @@ class _Lines:
     # ------------------------------------------------------------ brackets
 
     def broken(self, bracket: Bracket, indent: int) -> None:
-        """A bracket whose items stand on lines of their own."""
+        """A bracket whose items are on lines of their own."""
         self.line += bracket.opening
         self.note(bracket.note, bracket.opening)
         inner = _hugged(bracket)
@@ -256,7 +256,7 @@ class _Lines:
         self.line += bracket.closing
 
     def joins(self, bracket: Bracket, indent: int) -> bool:
-        """Whether all arguments stand on one line, below that of their bracket."""
+        """Whether all arguments are on one line, below that of their bracket."""
         if bracket.hard or bracket.role not in ("call", "group", "index"):
             return False
         return indent + STEP + sum(len(item.flat or "") + 2 for item in bracket.items) <= WIDTH + 1
@@ -278,7 +278,7 @@ def _branches(parts: Sequence[Part]) -> set[int]:
 
 
 def _hugged(bracket: Bracket) -> Link | None:
-    """What a bracket holds, if its own lines may begin and end with it: `f([ … ])`, `(for x in xs { … })`."""
+    """The single content of a bracket that may share its lines: `f([ … ])`, `(for x in xs { … })`."""
     if len(bracket.items) != 1 or bracket.note or bracket.last:
         return None
     item = bracket.items[0]

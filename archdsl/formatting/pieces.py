@@ -1,6 +1,6 @@
 """A spec as nested pieces: brackets hold items, items are chains of links, links are words and brackets.
 
-Comments belong to the piece that they stand beside. The pieces come from the tokens and the text between them alone, so
+A comment belongs to the piece beside it. The pieces come from the tokens and the text between them alone, so
 a new statement of the grammar needs nothing here.
 """
 
@@ -15,8 +15,8 @@ from archdsl.syntax.lexer import CLOSER, OPENER, Lexeme
 from archdsl.syntax.machine import END
 
 Role: TypeAlias = Literal["file", "body", "choices", "parallel", "call", "group", "list", "index"]
-"""What a bracket is: `{ }` of statements or of `one_of`, `( )` of branches, arguments or one value, `[ ]` of values or
-after a value."""
+"""The kind of a bracket: `{ }` of statements or of `one_of`, `( )` of branches, arguments or one value, `[ ]` of values
+or after a value."""
 
 
 class Comment(NamedTuple):
@@ -28,7 +28,7 @@ class Comment(NamedTuple):
 
 
 class Word(NamedTuple):
-    """A token other than a bracket; `space` says whether a space stands before it."""
+    """A token other than a bracket; `space` says whether a space is before it."""
 
     text: str
     kind: str
@@ -46,7 +46,7 @@ class Link:
     """Whether the author put its arrow on a new line."""
     padded: bool = False
     column: int = 0
-    """In the author's text: whether it or its arrow stands behind more spaces than it needs, and its column."""
+    """In the author's text: whether it or its arrow follows more spaces than needed, and its column."""
     flat: str | None = ""
     """The link on one line; None if it needs several."""
 
@@ -59,13 +59,13 @@ class Item:
     before: list[Comment] = field(default_factory=list)
     after: Comment | None = None
     blank: bool = False
-    """Whether an empty line stands above it (below its comments)."""
+    """Whether an empty line is above it (below its comments)."""
     fresh: bool = False
     """Whether it begins a line."""
     flat: str | None = None
 
     def split(self) -> bool:
-        """Whether its arrows stand on lines of their own, by the author's choice or for a comment."""
+        """Whether its arrows are on lines of their own, by the author's choice or for a comment."""
         return any(link.split or link.before for link in self.links[1:]) or any(
             link.after is not None for link in self.links[:-1]
         )
@@ -110,7 +110,7 @@ _INDEXED: Final = frozenset({"NAME", "STRING", "RPAR", "RSQB"})
 
 
 def _space(before: str, kind: str) -> bool:
-    """Whether a space stands between two kinds of tokens; `before` is "" at the start of a link."""
+    """Whether a space is between two kinds of tokens; `before` is "" at the start of a link."""
     if before in _TIGHT_AFTER or kind in _TIGHT_BEFORE:
         return False
     if kind in _JOINED:
@@ -138,7 +138,7 @@ class _Reader:
         self.waiting: list[Comment] = []
         """Comments above the next item."""
         self.fresh, self.blank, self.spaces = True, False, 0
-        """Whether the next token begins a line, whether an empty line stands above it, and the spaces before it."""
+        """Whether the next token begins a line, whether an empty line is above it, and the spaces before it."""
         self.line = -1
         """The offset of the last line feed."""
 
@@ -177,7 +177,7 @@ class _Reader:
         names = [part.kind for part in parts if isinstance(part, Word)]
         return not names or names[0] != "FOR" or "IN" in names
 
-    # ------------------------------------------------------------ what stands between two tokens
+    # ------------------------------------------------------------ the text between two tokens
 
     def between(self, gap: str, start: int, last: str, kind: str) -> None:
         """Notes the lines and comments of a gap from an offset. `last` and `kind` are the tokens around it."""
@@ -207,7 +207,7 @@ class _Reader:
             self.waiting += [c._replace(own=True) for c in comments]
 
     def behind(self, comment: Comment, last: str, kind: str) -> bool:
-        """Places a comment on the line of what stands before it; False if it belongs between words, or if a comment
+        """Places a comment on the line of what is before it; False if it belongs between words, or if a comment
         that comes first has no place there."""
         if last in CLOSER:
             self.bracket.note = comment
@@ -294,7 +294,7 @@ _KEPT: Final = frozenset({"body", "choices", "parallel", "list"})
 
 
 def _settle(bracket: Bracket) -> None:
-    """Decides, at its end, whether a bracket can stand on one line, and its text there."""
+    """Decides, at its end, whether a bracket can be on one line, and its text there."""
     items = bracket.items
     noted = bracket.note is not None or bool(bracket.last)
     wide = bracket.role in _KEPT and bool(items) and items[0].fresh

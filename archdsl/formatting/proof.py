@@ -18,7 +18,7 @@ _COMMENT: Final = re.compile(r"#[^\n]*")
 
 
 class Difference(NamedTuple):
-    """What differs between a text and its formatted form: where, and in which words."""
+    """A difference between a text and its formatted form: where, and in which words."""
 
     span: Span
     what: str
@@ -80,7 +80,7 @@ _NO_WORDS: Final = frozenset({"COMMA", "ARROW", "LPAR", "RPAR", END})
 
 
 def _comments(source: Source, tokens: Sequence[Lexeme]) -> Iterator[_Comment]:
-    """The comments, from what stands between the tokens."""
+    """The comments, from the text between the tokens."""
     end = words = 0
     for token in tokens:
         if token.kind == "NEWLINE":

@@ -203,7 +203,7 @@ class Scope:
         return (member for member in self.walk() if isinstance(member, Node))
 
     def declared(self) -> list[Node | Scope]:
-        """Its members without the later calls of what is shared, which stands where its `share` does."""
+        """Its members; a shared one is listed at its `share`, without its later calls."""
         members = [m for m in self.members if not m.again] if not self.again else list(self.members)
         return sorted(members, key=_declared) if any(m.use is not None for m in members) else members
 
@@ -278,7 +278,7 @@ class Narrowing:
 
 
 MEASURES = ("parameters", "macs", "field")
-"""What `expect` can be about; `archdsl.analysis.expected` measures it."""
+"""A cost that `expect` can state; `archdsl.analysis.expected` measures it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +402,7 @@ class Graph:
         return ((node, weight) for node in self.declared() for weight in self.weights_of(node))
 
     def declared(self) -> Iterator[Node]:
-        """The nodes in order of declaration: as placed, but what is shared stands where its `share` does.
+        """The nodes in order of declaration: as placed, but a shared node is at its `share`.
 
         Without the later calls of what is shared.
         """
@@ -424,7 +424,7 @@ class Graph:
 
     @property
     def outside(self) -> list[Kind]:
-        """What it uses of other packages and files (`extern`), each once, in order of first use."""
+        """The externs that it uses, each once, in order of first use."""
         kinds = (node.operation.outside() for node in self._nodes)
         return list(dict.fromkeys(kind for kind in kinds if kind is not None))
 

@@ -1,4 +1,4 @@
-"""What the user asks about a name: what it is, where it is declared and used."""
+"""Requests about a name: its hover text, declaration and uses."""
 
 from __future__ import annotations
 
@@ -58,13 +58,10 @@ async def definition(ls: Server, params: types.DefinitionParams) -> list[types.L
 
 
 async def references(ls: Server, params: types.ReferenceParams) -> list[types.Location] | None:
-    found = await ls.current(params.text_document)
+    found = await ls.symbol(params)
     if found is None:
         return None
-    document, view = found
-    symbol = ls.symbol_at(view, ls.convert.offset(view.source, params.position))
-    if symbol is None:
-        return None
+    document, _, symbol = found
     wanted = params.context.include_declaration
     project = ls.documents.project
     spans = await ls.beside(lambda: navigation.references(symbol, document.path, project, declaration=wanted))
@@ -72,13 +69,10 @@ async def references(ls: Server, params: types.ReferenceParams) -> list[types.Lo
 
 
 async def highlight(ls: Server, params: types.DocumentHighlightParams) -> list[types.DocumentHighlight] | None:
-    found = await ls.current(params.text_document)
+    found = await ls.symbol(params)
     if found is None:
         return None
-    _, view = found
-    symbol = ls.symbol_at(view, ls.convert.offset(view.source, params.position))
-    if symbol is None:
-        return None
+    _, _, symbol = found
     kinds = types.DocumentHighlightKind
     return [types.DocumentHighlight(ls.convert.range(s), kinds.Write) for s in symbol.spans] + [
         types.DocumentHighlight(ls.convert.range(s), kinds.Read) for s in symbol.uses

@@ -1,4 +1,4 @@
-"""What changes the text: completion, signatures on the way, fixes, renames, the format."""
+"""Requests that change the text: completion, signature help, fixes, renames, formatting."""
 
 from __future__ import annotations
 
@@ -154,13 +154,10 @@ async def prepare_rename(ls: Server, params: types.PrepareRenameParams) -> types
 
 
 async def rename(ls: Server, params: types.RenameParams) -> types.WorkspaceEdit | None:
-    found = await ls.current(params.text_document)
+    found = await ls.symbol(params)
     if found is None:
         return None
-    document, view = found
-    symbol = ls.symbol_at(view, ls.convert.offset(view.source, params.position))
-    if symbol is None:
-        return None
+    document, view, symbol = found
     project = ls.documents.project
     try:
         changes = await ls.beside(

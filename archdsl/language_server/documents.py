@@ -54,7 +54,7 @@ Stage = Literal["first", "checked", "mended"]
 
 @dataclass(eq=False)
 class View:
-    """What is known of one text of a document. `chosen` are the calls of blocks that the user wants to see."""
+    """The state of one text of a document. `chosen` are the calls of blocks that the user wants to see."""
 
     analysis: Analysis
     chosen: Choice

@@ -37,7 +37,7 @@ class Sent:
     source: Source | None = None
 
     def later(self, source: Source) -> list[types.Diagnostic]:
-        """What the later stages found, at its place in another text; without what stood in lines that changed."""
+        """Diagnostics of the later stages, moved to a newer text; those in changed lines are dropped."""
         if self.source is None or not self.late:
             return []
         lines = LineMap(self.source.text, source.text)
@@ -116,11 +116,11 @@ class Server(LanguageServer):
         return document, await _of_this_text(document.ready)
 
     async def finished(self, document: Document) -> View | None:
-        """What is known of a document once all its models are checked."""
+        """The state of a document once all its models are checked."""
         return await _of_this_text(document.finished) if document.finished is not None else None
 
     async def mended(self, document: Document) -> View | None:
-        """What is known of a document once the fixes of its errors have been tried, which begins now."""
+        """The state of a document once the fixes of its errors have been tried, which begins now."""
         document.hurry.set()
         return await _of_this_text(document.mended) if document.mended is not None else None
 
@@ -138,6 +138,17 @@ class Server(LanguageServer):
     def location(self, document: Document, span: Span) -> types.Location:
         path = span.source.path
         return types.Location(document.uri if path is None else self.uri_of(path), self.convert.range(span))
+
+    async def symbol(
+        self, params: types.ReferenceParams | types.DocumentHighlightParams | types.RenameParams
+    ) -> tuple[Document, View, Symbol] | None:
+        """The document of a request, its state, and the symbol at the position; None if there is none."""
+        found = await self.current(params.text_document)
+        if found is None:
+            return None
+        document, view = found
+        symbol = self.symbol_at(view, self.convert.offset(view.source, params.position))
+        return None if symbol is None else (document, view, symbol)
 
     def symbol_at(self, view: View, offset: int) -> Symbol | None:
         found = view.names.at(offset)

@@ -1,4 +1,4 @@
-"""What an editor shows by itself: sizes behind lines, lenses, colours, folds, the outline, the picture."""
+"""Requests that an editor makes by itself: inlay hints, lenses, colours, folds, the outline, the picture."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from archdsl.ops import (
     resize,
     response,
     shape,
+    unit_length,
     upconv,
 )
 from archdsl.ops.base import Operation
@@ -37,6 +38,7 @@ FAMILIES = (
     over_channels,
     norm,
     response,
+    unit_length,
     activation,
     regularise,
     merge,

@@ -67,6 +67,22 @@ _RANDOM = "there are no random numbers except in dropout: output mean and varian
 _TABLE = "there are no embeddings; compute them outside, and pass the result to the `input`"
 _WINDOWS = "`windows(7) { … }` cuts a map into windows, and puts together what its body makes of them"
 _NORMED = "weights are not normalised; a `batchnorm` after the layer normalises its output"
+_OUTSIDE = "declare one of a package, or your own, with `extern` (`archdsl help blocks`)"
+_STANDARDISED = f"weights are not standardised, and `groupnorm` normalises results; {_OUTSIDE}"
+_FUNCTION = f"the functions of tensors are activations, `exp` and `normalize`; {_OUTSIDE}"
+_CHOOSING = "nothing is chosen by the numbers of a tensor: output them, and choose outside"
+_PATCHES = f"`pixel_unshuffle(r)` makes channels of patches side by side, `windows` cuts a map; {_OUTSIDE}"
+_GATED = "write the gate out: `linear(2 * n) -> split(2) -> (a, b): it`, and `(a -> silu, b) -> mul`"
+_PLACES = "give coordinates as another `input`, or learn them: `(it, parameter(it.shape)) -> add`"
+_TURNED = f"positions are learned (`parameter`) or biases of attention (`relative`); {_OUTSIDE}"
+_SPECTRUM = f"compute it outside, and pass the result to the `input`; or {_OUTSIDE}"
+_SAMPLED = f"there is no sampling at computed positions; {_OUTSIDE}"
+_DYNAMIC = "the weights of a layer do not depend on its input; `(maps, weights) -> mul` weighs maps by computed numbers"
+_BLOCK = "it is a block of a few lines, which some families of the library have: `archdsl list`, `archdsl help blocks`"
+_CONSTANT = "constants multiply and are added by `rescale`: `rescale(0, 1)` gives ones of the same size"
+_REPEATED = "merges repeat sizes of 1 (`mul`, `add(stretch = true)`), and `upsample` each position"
+_TRAINING = "it is `batchnorm` here; PyTorch converts the built module (`nn.SyncBatchNorm`, `requires_grad_`)"
+_BLURRED = "a fixed kernel blurs: `conv(C, 3, stride = 2, groups = C, weight = [[1, 2, 1], …], trainable = false)`"
 
 MISSING: Mapping[str, str] = MappingProxyType(
     {
@@ -83,9 +99,40 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("roll", "cyclicshift"), f"{_WINDOWS}, rolled by a `shift`"),
         **dict.fromkeys(("spectralnorm", "weightnorm"), _NORMED),
         "unsqueeze": "`reshape` inserts axes, as in `reshape([C, 1, it.size[0]])`",
-        **dict.fromkeys(("deformconv", "dcn"), "there are no deformable convolutions"),
-        **dict.fromkeys(("gridsample", "affinegrid", "warp"), "there is no sampling at computed positions"),
-        **dict.fromkeys(("log", "sqrt", "pow", "abs", "clamp"), "the only functions of tensors are activations"),
+        **dict.fromkeys(("deformconv", "dcn"), f"there are no deformable convolutions; {_OUTSIDE}"),
+        **dict.fromkeys(("gridsample", "affinegrid", "warp"), _SAMPLED),
+        **dict.fromkeys(("log", "sqrt", "pow", "abs", "clamp"), _FUNCTION),
+        **dict.fromkeys(("unfold", "fold", "imcol", "im2col", "colim", "extractpatches"), _PATCHES),
+        **dict.fromkeys(("weightstandardization", "stdconv", "wsconv", "scaledstdconv"), _STANDARDISED),
+        **dict.fromkeys(("roialign", "roipool", "nms", "psroipool", "anchorgenerator"), _CHOOSING),
+        **dict.fromkeys(("where", "argmax", "topk", "gather", "scatter", "sort", "cumsum", "indexselect"), _CHOOSING),
+        **dict.fromkeys(("sin", "cos", "square", "power", "div", "divide", "erf", "sign", "logsumexp"), _FUNCTION),
+        **dict.fromkeys(("coordconv", "meshgrid", "addcoords", "linspace"), _PLACES),
+        **dict.fromkeys(("rotary", "rope", "rotaryembedding", "alibi"), _TURNED),
+        **dict.fromkeys(("mamba", "ssm", "selectivescan", "retention"), f"there are no recurrent layers; {_OUTSIDE}"),
+        **dict.fromkeys(("fft", "rfft", "stft", "dct", "spectrogram", "melspectrogram"), _SPECTRUM),
+        **dict.fromkeys(("blurpool", "antialias"), _BLURRED),
+        **dict.fromkeys(("glu", "swiglu", "geglu", "gatedmlp", "swiglupacked"), _GATED),
+        **dict.fromkeys(("rmsnorm", "simplenorm"), f"`layernorm` also subtracts the mean; {_OUTSIDE}"),
+        **dict.fromkeys(("frn", "filterresponsenorm", "evonorm", "tlu"), f"`groupnorm` is the nearest; {_OUTSIDE}"),
+        **dict.fromkeys(("syncbatchnorm", "frozenbatchnorm"), _TRAINING),
+        "logsoftmax": "end with the numbers before it, which `F.cross_entropy` takes; or with `softmax`",
+        **dict.fromkeys(("hardtanh", "celu", "threshold", "rrelu"), f"`relu6`, `elu` and `tanh` are near; {_OUTSIDE}"),
+        **dict.fromkeys(("involution", "dynamicconv", "condconv", "hypernetwork"), _DYNAMIC),
+        "maskedconv": "cut the kernel: `pad(1, after = 0) -> conv(n, 2, pad = valid)`; or `pad = causal`",
+        "maxout": "`split(2) -> maximum` takes the larger half",
+        **dict.fromkeys(("zeros", "ones", "constant", "full", "zeroslike"), _CONSTANT),
+        **dict.fromkeys(("tile", "repeat", "expand", "broadcast"), _REPEATED),
+        **dict.fromkeys(("flip", "rot90"), "turn images before the network, as `augment` does"),
+        **dict.fromkeys(("gem", "globalstdpool", "lppool"), f"`global_avgpool` and `global_maxpool`; {_OUTSIDE}"),
+        **dict.fromkeys(("cosinesimilarity", "cdist"), "`normalize` both; `mul` or `matmul` gives their cosines then"),
+        **dict.fromkeys(("dropblock", "shakeshake"), "`dropout_channels` drops channels, `droppath` whole samples"),
+        **dict.fromkeys(("squeezeexcite", "squeezeexcitation", "se", "seblock", "cbam", "aspp", "spp"), _BLOCK),
+        **dict.fromkeys(("nonlocal", "windowattention", "patchembed", "patchmerging", "inception"), _BLOCK),
+        **dict.fromkeys(("posembed", "learnedposition"), _PLACES),
+        "deformableattention": _SAMPLED,
+        **dict.fromkeys(("mean", "reducemean"), "`global_avgpool` of the positions, `channel_mean` of the channels"),
+        **dict.fromkeys(("mixture", "moe", "mixtureofexperts"), f"all branches of a parallel run; {_OUTSIDE}"),
     }
 )
 """Operations that do not exist here, by their names elsewhere, with an alternative."""

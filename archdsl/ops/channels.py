@@ -10,7 +10,7 @@ from archdsl.dims import Dim
 from archdsl.ops import index_maps
 from archdsl.ops.base import Operation, Rules, Saves, Shape, Weight, example
 from archdsl.ops.declaration import Mend, OperationError
-from archdsl.ops.fields import Count, Index, Number, Parts, shape_text, shown
+from archdsl.ops.fields import Count, Index, Number, Parts, Whole, shape_text, shown
 from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, ParameterForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, IndexMap
@@ -159,10 +159,12 @@ class Split(ChannelOperation):
 class Slice(ChannelOperation):
     """The part of an axis, the channels by default, from `start` to `stop` (exclusive), counted from 0.
 
-    [C, …] → [stop − start, …]. Without `stop` it goes on to the end. `axis = 1` slices the first spatial axis. With a
-    `step` it takes only every so many: [⌈(stop − start) / step⌉, …].
+    [C, …] → [stop − start, …]. Negative numbers count from the end: `slice(-1, axis = 1)` is the last position. Without
+    `stop` it goes on to the end. `axis = 1` slices the first spatial axis. With a `step` it takes only every so many:
+    [⌈(stop − start) / step⌉, …].
 
-    Errors: `stop` not larger than `start`, or larger than the size.
+    Errors: `stop` not larger than `start`; one of them outside of the axis; `stop` from the start, and `start` from the
+    end.
     """
 
     name = "slice"
@@ -170,8 +172,8 @@ class Slice(ChannelOperation):
     view = True
     layout = "any"
 
-    start: Index
-    stop: Count | None = None
+    start: Whole
+    stop: Whole | None = None
     axis: Index = 0
     step: Count = 1
 
@@ -184,35 +186,62 @@ class Slice(ChannelOperation):
         example((3, 4, 5), start=2, axis=2),
         example((3, 4, 5), start=1, axis=2, step=2),
         example((7, 3), start=1, stop=6, step=3),
+        example((7, 3), start=-3, stop=-1),
+        example((3, 6, 5), start=-1, axis=1),
+        example((3, 6, 5), start=1, stop=-2, axis=2, step=2),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
         size, what = along(self.name, shape, self.axis)
-        if self.stop is not None and self.stop <= self.start:
-            one = what.removesuffix("s")
-            raise OperationError(
-                f"`stop` must be larger than `start`: there is no {one} from {self.start} to {self.stop}",
-                parameter="stop",
-                help=f"`slice({self.start}, {self.start + 1})` is only {one} {self.start}",
-            )
-        last = self.start + 1 if self.stop is None else self.stop
+        self._check_order(what.removesuffix("s"))
         rules.require(
-            dims.at_least(size, last),
+            dims.at_least(size, self._least()),
             f"`slice` {'from' if self.stop is None else 'up to'} {self.stop or self.start} exceeds the {what} of "
             f"{shape_text(shape)}",
             parameter="start" if self.stop is None else "stop",
             inputs=(0,),
             help=f"`stop` is {dims.text(size)} at most",
         )
-        taken = (size if self.stop is None else self.stop) - self.start
+        taken = (size if self.stop is None else _placed(self.stop, size)) - _placed(self.start, size)
         return (with_size(shape, self.axis, dims.ceil_div(taken, self.step) if self.step > 1 else taken),)
+
+    def _check_order(self, one: str) -> None:
+        """OperationError for bounds between which no axis has anything."""
+        if self.stop is None or (self.start >= 0 > self.stop):
+            return
+        if self.start < 0 <= self.stop:
+            raise OperationError(
+                f"`stop` counts from the start, and `start` from the end: {self.start} to {self.stop}",
+                parameter="stop",
+                help="count both from the same end; without a `stop`, `slice` goes on to the end",
+            )
+        if self.stop <= self.start:
+            single = f"slice({self.start}, {self.start + 1})" if self.start != -1 else "slice(-1)"
+            raise OperationError(
+                f"`stop` must be larger than `start`: there is no {one} from {self.start} to {self.stop}",
+                parameter="stop",
+                help=f"`{single}` is only {one} {self.start}",
+            )
+
+    def _least(self) -> int:
+        """The smallest size of an axis that has all that is taken."""
+        if self.start < 0:
+            return -self.start
+        if self.stop is None:
+            return self.start + 1
+        return self.stop if self.stop > 0 else self.start - self.stop + 1
+
+    def first(self, shape: Shape) -> int:
+        """The first element that is taken, counted from 0."""
+        (size,) = ints(shape[self.axis : self.axis + 1])
+        return size + self.start if self.start < 0 else self.start
 
     def keeps_channels(self) -> bool:
         return self.axis > 0 or self.step == 1
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
-        count, start = channels(self.name, outputs[0]), 0 if self.axis else self.start
+        count, start = channels(self.name, outputs[0]), 0 if self.axis else self.first(shapes[0])
         if self.axis or self.step == 1:
             yield ChannelMap(0, range(count), range(start, start + count), each=True)
             return
@@ -223,9 +252,10 @@ class Slice(ChannelOperation):
     def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[IndexMap, ...]]:
-        found = [*moved(shapes[0], self.axis, self.start)]
+        first = self.first(shapes[0]) if self.axis else 0
+        found = [*moved(shapes[0], self.axis, first)]
         if self.axis and self.step > 1:
-            found[self.axis - 1] = index_maps.sliding(self.axis - 1, 1, self.step, 1, -self.start)
+            found[self.axis - 1] = index_maps.sliding(self.axis - 1, 1, self.step, 1, -first)
         return {0: tuple(found)}
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
@@ -252,7 +282,12 @@ class Slice(ChannelOperation):
         index = "c" if not self.axis else "i"
         where = "" if not self.axis else f" along axis {self.axis}"
         factor = f"{self.step} · " if self.step > 1 else ""
-        yield f"y[{index}] = x[{factor}{index} + {self.start}]{where}: the others get no gradient from here"
+        yield f"y[{index}] = x[{factor}{index} + {self.first(shapes[0])}]{where}: the others get no gradient from here"
+
+
+def _placed(number: int, size: Dim) -> Dim:
+    """A place on an axis, counted from 0."""
+    return size + number if number < 0 else number
 
 
 class ChannelShuffle(ChannelOperation):

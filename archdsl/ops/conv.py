@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from archdsl import dims
 from archdsl.common.units import counted
@@ -11,7 +11,19 @@ from archdsl.ops import helpers
 from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
 from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.facts import Copies
-from archdsl.ops.fields import ConvPad, Count, Init, Numbers, Size, Switch, nested_size, shape_text, shown, times
+from archdsl.ops.fields import (
+    ConvPad,
+    Count,
+    Init,
+    Numbers,
+    Size,
+    Switch,
+    flattened,
+    nested_size,
+    shape_text,
+    shown,
+    times,
+)
 from archdsl.ops.forms import ModuleForm, Start
 from archdsl.ops.formulas import (
     INDICES,
@@ -49,6 +61,9 @@ from archdsl.ops.windows import (
     window_caption,
     window_pads,
 )
+
+if TYPE_CHECKING:
+    from archdsl.ops.matrix import Matrix
 
 
 def start(init: Init, bias: bool, *, typed: bool = False) -> Start | None:
@@ -356,6 +371,13 @@ class Conv(Operation):
         number = f"{counted(output[0], 'kernel')} of {' × '.join(map(str, sizes[1:]))} = {math.prod(sizes):,} numbers"
         number += biases(self.bias, output[0]) + ("" if self.trainable else "; they are frozen")
         yield Section("weights", number, against_full(sizes, shape, output))
-        from archdsl.ops.matrix import Matrix  # only for explanations
+        yield from self.matrix(shape, output).section()
 
-        yield from Matrix(shape, output, window, math.prod(sizes), self.groups, self.pad_mode, self.flip).section()
+    def matrix(self, shape: Sizes, output: Sizes) -> "Matrix":
+        from archdsl.ops.matrix import Matrix  # only for explanations and pictures
+
+        kernel = flattened(self.weight) if self.weight is not None else ()
+        weights = math.prod(self.weights((shape,))[0].shape)
+        return Matrix(
+            shape, output, self.window((shape,)), weights, self.groups, self.pad_mode, self.flip, kernel=kernel
+        )

@@ -21,7 +21,7 @@ Arguments: TypeAlias = tuple[tuple[str, object], ...]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What an extern declares for the arguments and input sizes of one call.
+    """The declaration of an extern for the arguments and input sizes of one call.
 
     `passed` are the arguments of Python's call, with the names of those that are given by keyword. `own` are those of
     the checked class or function in the built file. `macs` are the multiply-accumulates per element of the first
@@ -75,7 +75,7 @@ class Kind:
         return self.write(self)
 
     def declared(self, arguments: Arguments, shapes: tuple[Shape, ...]) -> Declared:
-        """What it declares for a call. Raises OperationError."""
+        """The declaration for a call. Raises OperationError."""
         key = (repr(arguments), shapes)
         if key not in self._known:
             self._known[key] = self.rule(arguments, shapes)

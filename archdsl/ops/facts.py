@@ -13,6 +13,7 @@ from archdsl.ops.formulas import Section, Sizes
 
 if TYPE_CHECKING:
     from archdsl.ops.extern import Kind
+    from archdsl.ops.matrix import Matrix
 
 Shape: TypeAlias = tuple[Dim, ...]
 Layout: TypeAlias = Literal["first", "any", "last"]
@@ -191,7 +192,7 @@ class Facts:
     """Where the built module may keep the channels of its tensors: `first` (behind the batch) only, `any` place, or
     `last`: it prefers the end, and moves axes itself where they come first. See `Operation.torch_last`."""
 
-    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+    def sized(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Shape:
         """The sizes of its result that its form in PyTorch takes as the argument `size`; none for most operations."""
         return ()
 
@@ -245,3 +246,7 @@ class Facts:
         lines = tuple(self.formula(shapes, outputs))
         if lines:
             yield Section("formula", *lines)
+
+    def matrix(self, shape: Sizes, output: Sizes) -> "Matrix | None":
+        """Its matrix between tensors of these sizes, if it is linear with equal entries where its window slides."""
+        return None

@@ -14,6 +14,7 @@ LARGEST = 2**31 - 1
 # The description of each type completes a message: "`stride` must be <description>; got -1".
 Count = Annotated[int, Accepts("an int of at least 1", ge=1, le=LARGEST)]
 Index = Annotated[int, Accepts("an int of at least 0", ge=0, le=LARGEST)]
+Whole = Annotated[int, Accepts("an int", ge=-LARGEST, le=LARGEST)]
 Parts = Annotated[int, Accepts("an int from 2 to 4096", ge=2, le=4096)]
 Switch = Annotated[bool, Accepts("`true` or `false`")]
 Number = Annotated[float, Accepts("a number", ge=-LARGEST, le=LARGEST)]
@@ -85,6 +86,11 @@ Numbers = Annotated[
 def nested_size(numbers: tuple[object, ...]) -> tuple[int, ...]:
     """The size of nested tuples of numbers: (1, 2) for ((1, -1),)."""
     return _freeze(numbers)[1]
+
+
+def flattened(numbers: tuple[object, ...]) -> tuple[float, ...]:
+    """The numbers of nested tuples, in order."""
+    return tuple(n for part in numbers for n in (flattened(part) if isinstance(part, tuple) else (part,)))  # type: ignore[misc]
 
 
 def words_of(annotation: object) -> Iterator[str]:

@@ -22,7 +22,7 @@ SAME_UPPER_PADS = '''def same_upper_pads(
     stride: int | tuple[int, ...],
     dilation: int | tuple[int, ...] = 1,
 ) -> list[int]:
-    """What F.pad adds, from the last axis on, for ⌈size / stride⌉ outputs."""
+    """The padding for F.pad, from the last axis on, for ⌈size / stride⌉ outputs."""
     pads: list[int] = []
     for axis, size in enumerate(x.shape[2:]):
         k = kernel if isinstance(kernel, int) else kernel[axis]

@@ -3,8 +3,9 @@
 For one axis it is a Toeplitz matrix, for several a block Toeplitz matrix (Gray, Toeplitz and circulant matrices, 2006).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 from archdsl.common.units import counted
@@ -34,6 +35,41 @@ class Matrix:
     """The value read outside the image."""
     flipped: bool = False
     transposed: bool = False
+    kernel: tuple[float, ...] = ()
+    """The numbers of the kernel, in order, where the spec gives them."""
+
+    @property
+    def name(self) -> str:
+        """What such a matrix is called: a doubly block circulant matrix."""
+        blocks = {1: "", 2: "doubly block ", 3: "triply block "}[len(self.shape) - 1]
+        moves = max(*self.window.stride, *self.window.scale, 1)
+        if self.mode == "circular" and moves == 1 and self.shape[1:] == self.output[1:]:
+            return f"a {blocks}circulant matrix"
+        found = f"{blocks}Toeplitz matrix"
+        if self.transposed:
+            return f"a {found} of a convolution" + (f" with stride {moves}" if moves > 1 else "") + ", transposed"
+        if moves > 1:
+            found = f"{found} with the rows that the stride leaves"
+        return f"a {found}{', except at the edges' if self.is_mirrored else ''}"
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether the padding repeats elements, so that entries near the edges may be sums of weights."""
+        return self.mode != "zeros" and any(self.window.pad)
+
+    def entries(self) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """The entries from one input channel to one output channel that are not zero.
+
+        Each is a row, a column, and the place of its weight in the kernel. An entry that is a sum of weights is given
+        once for each of them.
+        """
+        for rows in product(*(enumerate(self.rows(axis)) for axis in range(len(self.shape) - 1))):
+            row = flat([i for i, _ in rows], self.output[1:])
+            for taps in product(*(taps for _, taps in rows)):
+                place = (u for _, u in taps)
+                if self.flipped:
+                    place = (k - 1 - u for u, k in zip(place, self.window.kernel, strict=True))
+                yield row, flat([column for column, _ in taps], self.shape[1:]), tuple(place)
 
     def section(self) -> Iterator[Section]:
         """Describes it; draws it for one channel of a small signal."""
@@ -48,8 +84,7 @@ class Matrix:
         tall, wide = prod(output), prod(shape)
         share, often = filled / (tall * wide), filled / self.weights
         lines = [f"as a matrix: {tall:,} × {wide:,}, of which {filled:,} entries are not zero ({share:.2g} of all)"]
-        mirrored = self.mode != "zeros" and any(self.window.pad)
-        if mirrored:
+        if self.is_mirrored:
             lines.append("near the edges an entry is a sum of weights: of all that read the same element")
         elif filled > self.weights:
             lines.append(
@@ -61,7 +96,7 @@ class Matrix:
             lines += self.shifts()
         if self.transposed:
             lines.append("it is the matrix of a convolution, transposed: where that gathers, this spreads")
-        if len(shape) == 2 and shape[1] <= DRAWN and output[1] <= DRAWN and not mirrored:
+        if len(shape) == 2 and shape[1] <= DRAWN and output[1] <= DRAWN and not self.is_mirrored:
             lines += self.drawing(axes[0])
         yield Section("the Toeplitz view", *lines)
 
@@ -125,3 +160,11 @@ def inside(at: int, size: int, mode: str) -> int | None:
             return at % size
         case _:
             return None
+
+
+def flat(place: Sequence[int], sizes: Sequence[int]) -> int:
+    """The number of a place in a tensor of these sizes, row by row."""
+    found = 0
+    for index, size in zip(place, sizes, strict=True):
+        found = found * size + index
+    return found

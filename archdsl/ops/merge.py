@@ -26,12 +26,18 @@ def several(name: str, shapes: tuple[Shape, ...]) -> None:
         )
     for i, shape in enumerate(shapes):
         if len(shape) != len(shapes[0]):
-            flat = 1 in (len(shape), len(shapes[0]))
+            flat = next((s for s in (shape, shapes[0]) if len(s) == 1), None)
             raise OperationError(
                 f"`{name}` needs tensors of one rank; these are {shape_text(shapes[0])} and {shape_text(shape)}",
                 inputs=(0, i),
-                help="remove the `flatten` of one branch, or flatten both" if flat else None,
+                help=_unflattened(flat, max(len(shape), len(shapes[0]))) if flat is not None else None,
             )
+
+
+def _unflattened(flat: Shape, rank: int) -> str:
+    """Advice for a flat tensor beside one with positions."""
+    point = shape_text((*flat, *[1] * (rank - 1)))
+    return f"remove the `flatten` of one branch, or flatten both; `reshape({point})` makes a point of the flat one"
 
 
 def advice(name: str, first: Shape, second: Shape, axis: int) -> str:

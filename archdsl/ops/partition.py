@@ -1,6 +1,6 @@
 """The cut of a map into windows or sparse grids, each a sample of its own, and the join that undoes it.
 
-Specs write a cut with a body, `windows(7) { … }`; the join stands at the end of the body. Everything between meets the
+Specs write a cut with a body, `windows(7) { … }`; the join is at the end of the body. Everything between meets the
 windows as its samples: `Node.windows` of the graph says so.
 """
 

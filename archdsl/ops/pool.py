@@ -34,7 +34,7 @@ class Pool(Operation):
     family = "pooling"
     helper_names = ("same_upper_pads",)
     taken: ClassVar[str]
-    """What is taken of each window."""
+    """The reduction of each window."""
     pytorch_names = renamed(kernel="kernel_size", pad="padding", ceil="ceil_mode", count_pad="count_include_pad")
     channelwise = True
     own = True
@@ -373,7 +373,7 @@ class AdaptivePool(Operation):
     channelwise = True
     own = True
     taken: ClassVar[str] = "the mean"
-    """What is taken of each window."""
+    """The reduction of each window."""
     module: ClassVar[str]
 
     def _size(self, shape: Shape) -> tuple[int, ...]:

@@ -110,7 +110,7 @@ class Maps(Rearrangement):
     def _sizes(self) -> tuple[Dim, ...]:
         return self.to if isinstance(self.to, tuple) else (self.to,)
 
-    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+    def sized(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Shape:
         return outputs[0][1:]
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:

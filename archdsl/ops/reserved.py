@@ -11,10 +11,11 @@ STANDARD: Mapping[str, Sequence[str]] = {
     "collections": ("OrderedDict",),
     "collections.abc": ("Callable", "Iterator", "Mapping"),
     "contextlib": ("contextmanager", "nullcontext"),
+    "fnmatch": ("fnmatchcase",),
     "functools": ("partial", "wraps"),
     "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
 }
-"""What a file may import from the standard library."""
+"""The modules that a file may import from the standard library."""
 
 RESERVED = frozenset(
     {
@@ -33,10 +34,11 @@ RESERVED = frozenset(
             "with_buffers",
         ),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
+        *("DTensor", "DeviceMesh", "UNITS", "is_whole_norm", "modules_at", "parallelize"),
         "dynamic_shapes",
         *(name for cls in (*OPERATIONS.values(), *BLOCKS.values()) for name in cls.helper_names),
         *(f"init_{rule}" for rule in RULES),
         *("check_size", *(f"check_size{n}" for n in range(2, 100))),
     }
 )
-"""What a generated file may mean by a name itself: Python's words, what it imports, its helpers."""
+"""Names that a generated file uses itself: Python's words, its imports, its helpers."""

@@ -180,7 +180,7 @@ class Resize(Interpolation):
             )
         return ((shape[0], *self._size(shape)),)
 
-    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+    def sized(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Shape:
         return outputs[0][1:]
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
@@ -210,6 +210,7 @@ class PixelShuffle(Operation):
     """
 
     name = "pixel_shuffle"
+    aliases = ("depthtospace", "depth_to_space", "subpixel")
     family = "resize"
     is_linear = True
     pytorch_names = renamed(r="upscale_factor")
@@ -267,6 +268,7 @@ class PixelUnshuffle(Operation):
     """
 
     name = "pixel_unshuffle"
+    aliases = ("spacetodepth", "space_to_depth", "focus")
     family = "resize"
     is_linear = True
     pytorch_names = renamed(r="downscale_factor")

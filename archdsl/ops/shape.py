@@ -62,7 +62,7 @@ class Flatten(Rearrangement):
         return ModuleForm("nn.Flatten", method="{0}.flatten(1)")
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm | None:
-        # Of one position the channels are all there is, wherever they stand.
+        # A single position has nothing but channels, in any order of axes.
         return self.torch(shapes, outputs) if all(n == 1 for n in shapes[0][1:]) else None
 
 
@@ -135,15 +135,33 @@ class Reshape(Rearrangement):
             ],
         )
 
-    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
-        return outputs[0]
+    def sized(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Shape:
+        return self._given(shapes[0], outputs[0]) if dims.free_sizes(*outputs[0]) else ()
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         if dims.free_sizes(*outputs[0]):
-            return FunctionForm("torch.unflatten({0}.flatten(1), 1, {size})", (Argument("size", outputs[0]),))
+            return self._of_free_sizes(shapes[0], outputs[0])
         names = ["channels", *(f"size{n}" for n in range(2, len(outputs[0]) + 1))]
         template = f"{{0}}.reshape(-1, {', '.join(f'{{{name}}}' for name in names)})"
         return FunctionForm(template, tuple(Argument(*pair) for pair in zip(names, outputs[0], strict=True)))
+
+    def _of_free_sizes(self, shape: Shape, output: Shape) -> FunctionForm:
+        """A form that names free sizes only where it must."""
+        merged = 1 + len(shape) - len(output)
+        if merged > 1 and shape[merged:] == output[1:]:
+            return FunctionForm(f"{{0}}.flatten(1, {merged})")
+        whole = "{0}" if self._parts(shape, output) else "{0}.flatten(1)"
+        return FunctionForm(f"torch.unflatten({whole}, 1, {{size}})", (Argument("size", self._given(shape, output)),))
+
+    def _given(self, shape: Shape, output: Shape) -> Shape:
+        """The sizes that its form in PyTorch takes where some are free; -1 for a single one that is free."""
+        free = [i for i, size in enumerate(output) if not isinstance(size, int)]
+        return self._parts(shape, output) or tuple(-1 if [i] == free else size for i, size in enumerate(output))
+
+    def _parts(self, shape: Shape, output: Shape) -> Shape:
+        """The first sizes of a result that the channels alone become; none where more of the tensor changes."""
+        count = len(output) - len(shape)
+        return output[: count + 1] if count > 0 and output[count + 1 :] == shape[1:] else ()
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from archdsl import dims
 from archdsl.common.units import counted
@@ -17,6 +17,9 @@ from archdsl.ops.formulas import AXES, INDICES, TAPS, Section, Sizes, against_fu
 from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, collapse, each, options, positional, rank_name, spatial
 from archdsl.ops.windows import padding, window_caption
+
+if TYPE_CHECKING:
+    from archdsl.ops.matrix import Matrix
 
 
 def strokes(kernel: Sizes, stride: Sizes, dilation: Sizes) -> Iterator[str]:
@@ -197,6 +200,10 @@ class Upconv(Operation):
         yield Section("output size", *lines, *more)
         number = f"{' × '.join(map(str, sizes))} = {math.prod(sizes):,} numbers{biases(self.bias, output[0])}"
         yield Section("weights", number, against_full(sizes, shape, output))
-        from archdsl.ops.matrix import Matrix  # only for explanations
+        yield from self.matrix(shape, output).section()
 
-        yield from Matrix(shape, output, window, math.prod(sizes), self.groups, transposed=True).section()
+    def matrix(self, shape: Sizes, output: Sizes) -> "Matrix":
+        from archdsl.ops.matrix import Matrix  # only for explanations and pictures
+
+        weights = math.prod(self.weights((shape,))[0].shape)
+        return Matrix(shape, output, self.window((shape,)), weights, self.groups, transposed=True)

@@ -14,7 +14,7 @@ MISSING: Any = object()
 
 
 class Accepts(NamedTuple):
-    """What an annotation accepts beyond its type: `Annotated[int, Accepts("an int of at least 1", ge=1)]`.
+    """The values that an annotation accepts, beyond its type: `Annotated[int, Accepts("an int of at least 1", ge=1)]`.
 
     `description` completes "must be …". `ge`, `gt`, `le` and `lt` bound a number, `shortest` and `longest` the length
     of a list. `convert` gives the value to keep, or raises ValueError.

@@ -17,6 +17,7 @@ from archdsl.graph import Graph
 from archdsl.proof.comparing import Proof
 from archdsl.proof.errors import Unproved
 from archdsl.transform.inference import Folding
+from archdsl.transform.parallel import Parallel
 from archdsl.transform.recompute import NOTHING, Recompute
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ def prove(
     *,
     folding: Folding | None = None,
     recompute: Recompute = NOTHING,
+    parallel: Parallel | None = None,
     augmentation: tuple[str, Pipeline] | None = None,
 ) -> None:
     """Shows that a text computes a graph, which is that of its form. Raises Unproved, with the difference.
 
     `folding` is given for the inference form, with the network that it must match in evaluation. `recompute` are the
-    scopes that run again in the backward pass; `augmentation` is the name of the augmentation class, with its pipeline.
+    scopes that run again in the backward pass; `parallel` says how a training is spread; `augmentation` is the name of
+    the augmentation class, with its pipeline.
     """
-    Proof(text, graph, folding, recompute, augmentation).run()
+    Proof(text, graph, folding, recompute, parallel, augmentation).run()

@@ -17,12 +17,15 @@ from archdsl.proof.library import Library, Run
 from archdsl.proof.meaning import Meaning, Owner, Weight, in_order
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Module
 from archdsl.proof.modules import Weight as ModuleWeight
+from archdsl.proof.parallel import compare_parallel
 from archdsl.proof.reader import Text, read
 from archdsl.proof.sizes import Guard, compare_free, compare_guards
 from archdsl.proof.terms import Storage, Tensor
 from archdsl.proof.vocabulary import HELPERS, is_guard
 from archdsl.syntax.tree import Residual
 from archdsl.transform.inference import Folding
+from archdsl.transform.parallel import Parallel
+from archdsl.transform.parallel_function import parallel_function
 from archdsl.transform.recompute import Recompute
 
 if TYPE_CHECKING:  # what augmentations are is imported only if there is one
@@ -40,10 +43,11 @@ class Proof:
         graph: Graph,
         folding: Folding | None,
         recompute: Recompute,
+        parallel: Parallel | None,
         augmentation: tuple[str, Pipeline] | None,
     ) -> None:
         self.text, self.graph, self.augmentation = text, graph, augmentation
-        self.folding, self.recompute = folding, recompute
+        self.folding, self.recompute, self.parallel = folding, recompute, parallel
         self.inference = folding is not None
         self.counting: list[tuple[str, Layer]] = []
         """The layers that keep statistics, with their paths."""
@@ -62,6 +66,8 @@ class Proof:
         meaning = Meaning(self.graph, gradients=not self.inference, moves="permute" in self.text)
         name = self.augmentation[0] if self.augmentation else None
         helpers = list(meaning.helpers)
+        if self.parallel is not None:
+            helpers.append(parallel_function(self.parallel))
         if self.augmentation is not None:
             from archdsl.proof.augmentation import TEXTS
 
@@ -74,6 +80,8 @@ class Proof:
         self.compare_state(model, meaning)
         self.finished(model, meaning)
         self.forwards(model, meaning, run)
+        if self.parallel is not None:
+            compare_parallel(self.parallel, text, self.space, model)
         compare_guards(guards, self.graph.sizes if self.inference else self.graph.always)
         if self.folding is not None:
             walked = Correspondence(self.folding.training, self.graph, self.folding)

@@ -112,7 +112,8 @@ class Correspondence:
                 sizes = [self._channels(self.old, Edge(node.id, i)) for i in range(len(node.shapes))]
                 return [_cut(inputs[0], sum(sizes[:i]), size) for i, size in enumerate(sizes)]
             case "slice" if isinstance(node.operation, Slice) and node.operation.step == 1:
-                return [_cut(inputs[0], node.operation.start, self._channels(self.old, Edge(node.id)))]
+                start = node.operation.first(self.old.shape(node.inputs[0])[:1])
+                return [_cut(inputs[0], start, self._channels(self.old, Edge(node.id)))]
         for tensor in node.inputs:
             self._plain(tensor)
         return [[(self._channels(self.old, Edge(node.id, i)), ())] for i in range(len(node.shapes))]

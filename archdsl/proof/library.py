@@ -6,6 +6,7 @@ import builtins
 import collections
 import collections.abc
 import contextlib
+import fnmatch
 import functools
 import math
 import typing
@@ -61,6 +62,7 @@ STANDARD: Mapping[str, Mapping[str, object]] = {
         n: getattr(collections.abc, n) for n in ("Callable", "Iterator", "Iterable", "Mapping", "Sequence")
     },
     "contextlib": {"contextmanager": contextlib.contextmanager, "nullcontext": contextlib.nullcontext},
+    "fnmatch": {"fnmatchcase": fnmatch.fnmatchcase},
     "functools": {"partial": functools.partial, "wraps": functools.wraps},
     "typing": {n: getattr(typing, n) for n in ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack")},
 }
@@ -114,6 +116,14 @@ class FreeDim:
         return self + -shift
 
 
+class DeviceMesh:
+    """What only the function that spreads a training uses, which is compared by its text."""
+
+
+class DTensor(DeviceMesh):
+    """Likewise."""
+
+
 class Library:
     """The modules that a text may import, for one run."""
 
@@ -142,6 +152,8 @@ class Library:
             "torch.export": SimpleNamespace(Dim=_Dim()),
             "kornia": KORNIA,
             "kornia.augmentation": KORNIA.augmentation,
+            "torch.distributed.device_mesh": SimpleNamespace(DeviceMesh=DeviceMesh),
+            "torch.distributed.tensor": SimpleNamespace(DTensor=DTensor),
             "torch.utils.checkpoint": SimpleNamespace(checkpoint=self.checkpoint),
         }
 
@@ -182,6 +194,7 @@ class Library:
         """The values of names that helpers use."""
         found = {name: thing for members in STANDARD.values() for name, thing in members.items()}
         nn = self.torch.nn
+        found |= {"DeviceMesh": DeviceMesh, "DTensor": DTensor}
         return found | {"torch": self.torch, "nn": nn, "F": nn.functional, "Tensor": Tensor}
 
     def checkpoint(

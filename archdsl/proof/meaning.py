@@ -75,7 +75,7 @@ class Meaning:
         self.table = Table(gradients=gradients)
         self.library = Library(Run(self.table))
         self.values: dict[int, list[tuple[Term, Order]]] = {}
-        """What each result of each node is: a term, with its axes in some order."""
+        """The meaning of each result of each node: a term, with its axes in some order."""
         self.inputs: list[Term] = []
         self.statistics: dict[str, list[tuple[int, ...]]] = {}
         """The paths of the layers that keep statistics and run, with the terms that they count, in order."""

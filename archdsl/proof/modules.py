@@ -281,6 +281,7 @@ class Module:
         return self.train(False)
 
     def __call__(self, *inputs: object) -> Any:
+        self.__dict__["_called"] = True
         return self.forward(*inputs)
 
     forward: Callable[..., Any] = _refused

@@ -106,11 +106,13 @@ def read(
     classes: dict[str, ast.ClassDef] = {}
     functions: dict[str, ast.FunctionDef] = {}
     names: set[str] = set()
+    last: ast.ClassDef | None = None
     for statement in tree.body:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef):
             if statement.name in names:
                 raise Unproved(f"defines `{statement.name}` twice")
             names.add(statement.name)
+            last = statement if isinstance(statement, ast.ClassDef) else last
             helper = known.get(statement.name)
             if helper is not None and ast.dump(statement) == helper.dump:
                 found[helper.name] = helper
@@ -131,7 +133,7 @@ def read(
         lacking = sorted(name for name in helper.uses if name in known and name not in found)
         if lacking:
             raise Unproved(f"has another `{lacking[0]}` than archdsl writes")
-    if isinstance(kept[-1] if kept else None, ast.Assign):
+    if last is not None and last.name in found:
         raise Unproved("does not end with its model")
     tree.body = kept
     parts = _parts(tree)
@@ -237,6 +239,7 @@ def _uses(statement: ast.stmt) -> Iterator[str]:
     """The names that a definition uses from outside."""
     own = {a.arg for a in walked(statement) if isinstance(a, ast.arg)}
     own |= {n.id for n in walked(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    own |= {n.asname or n.name for n in walked(statement) if isinstance(n, ast.alias)}
     for node in walked(statement):
         if isinstance(node, ast.Name) and node.id not in own and not hasattr(builtins, node.id):
             yield node.id

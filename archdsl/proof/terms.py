@@ -17,7 +17,7 @@ from archdsl.proof.errors import Unproved
 Key: TypeAlias = Hashable
 Sizes: TypeAlias = tuple[Dim, ...]
 Order: TypeAlias = tuple[int, ...]
-"""Which axis of a term each axis of a tensor is, with the batch first; empty if all stand in their places."""
+"""Which axis of a term each axis of a tensor is, with the batch first; empty if all are in their places."""
 
 
 @dataclass(slots=True, eq=False)

@@ -51,8 +51,8 @@ _MUTATORS = (
 MUTATORS = frozenset(_MUTATORS.split())
 """Methods that change a list, dict or set."""
 
-TABLES = frozenset({"FOLDED", "RENAMED", "DROPPED"})
-"""The tables of an inference file."""
+TABLES = frozenset({"FOLDED", "RENAMED", "DROPPED", "UNITS"})
+"""The tables of an inference file, and of the function that spreads a training."""
 
 PLACE = ("device", "dtype")
 """The optional arguments of a model: a proof passes both, users mostly none."""

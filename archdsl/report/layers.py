@@ -252,7 +252,7 @@ class Layers:
         return lines
 
     def unknown(self) -> list[str]:
-        """What none of the numbers includes."""
+        """The costs that none of the numbers includes."""
         found = [n.path for n in self.graph.nodes() if n.operation.outside()]
         lines = [f"the memory inside of code from outside: {listed(found)}"] if found else []
         uncounted = [n.path for n in self.costs.uncounted()]

@@ -1,4 +1,4 @@
-"""What recomputation costs: forms of a network for training, from the fastest to the smallest."""
+"""The costs of recomputation: training forms of a network, from the fastest to the smallest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `show` prints, as a value: text, a table, HTML for notebooks, pandas."""
+"""The result of `show` as a value: text, a table, HTML for notebooks, pandas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Report:
     """The numbers of one network by layer, or of several networks by model; shows itself in a notebook.
 
-    `head` stands above the table, `notes` explain its columns, `totals` are pairs of a name and a text.
+    `head` is above the table, `notes` explain its columns, `totals` are pairs of a name and a text.
     """
 
     head: str

@@ -88,7 +88,7 @@ class Gathering:
     found: list[Statistics] = field(default_factory=list)
     samples: Sequence[int] = ()
     capture: Callable[[torch.Tensor], None] | None = None
-    """What gets the input of the layer behind those in `found`."""
+    """Gets the input of the layer after those in `found`."""
     called: int = 0
 
     def begin(self, samples: Sequence[int]) -> None:

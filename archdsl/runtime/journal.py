@@ -18,7 +18,7 @@ EVERY = 5.0
 
 
 def fingerprint(name: str, sizes: Mapping[str, int], tile: Mapping[str, int], model: torch.nn.Module) -> str:
-    """What the results of tiles depend on, besides the image: the network, its weights, and the tiles."""
+    """A digest of the network, its weights and the tiles: all that results depend on, besides the image."""
     import torch
 
     found = hashlib.sha256(json.dumps([name, sorted(sizes.items()), sorted(tile.items())]).encode())

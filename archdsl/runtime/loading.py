@@ -91,7 +91,7 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class _ClassKey:
-    """What determines a class made by `load`: texts, values, options."""
+    """The key of a class made by `load`: texts, values, options."""
 
     files: tuple[tuple[str, str], ...]
     model: str | None

@@ -18,7 +18,7 @@ from archdsl.ops.extern import Kind
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What the user allows: packages, modules, and single names in them (`package.module:name`).
+    """Code that the user allows: packages, modules, and single names in them (`package.module:name`).
 
     `show` is told of each thing before it is used.
     """
@@ -39,7 +39,7 @@ _allowed: ContextVar[Allowed] = ContextVar("allowed", default=NOTHING)
 
 
 def allowed() -> frozenset[str]:
-    """What is allowed here."""
+    """The code that is allowed here."""
     return _allowed.get().names
 
 

@@ -89,7 +89,7 @@ class Recorder:
     def in_order(self, part: Part, result: torch.Tensor, batch: int) -> torch.Tensor | None:
         """The result [N, C, …] of a part, None if it gave another tensor.
 
-        Windows are put together; where they have another size than the cut gave them, they stand in a row: [N, C, -1].
+        Windows are put together; where they have another size than the cut gave them, they are in a row: [N, C, -1].
         """
         node = self.graph.node(part.tensor)
         channels, *positions = evaluated(self.graph.shape(part.tensor), self.sizes)

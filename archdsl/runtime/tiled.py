@@ -298,7 +298,7 @@ class _Run:
         results.put(items, found)
 
     def piece(self, image: Any, cut: Sequence[bool], item: Item) -> torch.Tensor:
-        """What a tile takes of an image, [1, C, …]."""
+        """The part of an image, [1, C, …], that a tile takes."""
         sample, number = item
         return self.read(image, sample, [slice(*span) for span in self.plan[number].cut], cut)
 

@@ -179,7 +179,7 @@ class Builder(ExternRules):
         names: dict[str, tree.Argument] = {}
         for item in items:
             if item.name is None:
-                # The name of a switch, which it turns on, may stand anywhere: the operation knows.
+                # The name of a switch, which it turns on, may be anywhere: the operation knows.
                 if names and not isinstance(item.value, tree.Name):
                     named = Mark(next(iter(names.values())).span, "named")
                     help = "put positional arguments first"

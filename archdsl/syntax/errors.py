@@ -106,7 +106,7 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """What to do; if `message` and `span` are set, they replace "expected …, found …" and its location."""
+    """The help; if `message` and `span` are set, they replace "expected …, found …" and its location."""
 
     help: str | None = None
     message: str | None = None
@@ -306,7 +306,7 @@ def _tensor_arithmetic(p: _Problem) -> _Hint | None:
 
 
 def _element(p: _Problem) -> _Hint | None:
-    """`input [3, H]`, `units[0](64)`: what stands before the bracket is no list of tensors."""
+    """`input [3, H]`, `units[0](64)`: the value before the bracket is not a list of tensors."""
     if p.word(p.start - p.index) in ("input", "output") and p.kind(p.start - p.index + 1) == "LSQB":
         span = p.span(p.start - p.index + 1)
         return _Hint("give the tensor a name: `input image[3, H, W]`", "expected a name, found `[`", span)

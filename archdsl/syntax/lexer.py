@@ -329,7 +329,7 @@ class _Filter:
         return self.keywords[word] if keyword else "NAME"
 
     def states(self, i: int) -> bool:
-        """Whether the sizes or the cost of an `expect` stand at `i`."""
+        """Whether the sizes or the cost of an `expect` are at `i`."""
         return self.kind_at(i) == "LSQB" or (self.kind_at(i) == "NAME" and self.kind_at(i + 1) == "COMPARISON")
 
     def expects_value(self) -> bool:

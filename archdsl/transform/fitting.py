@@ -15,17 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from archdsl.analysis.costs import costs
 from archdsl.analysis.ledger import Profile
 from archdsl.analysis.memory import Simulation
-from archdsl.common.choices import BYTES, OPTIMIZERS, Budget
+from archdsl.analysis.works import node_works
+from archdsl.common.choices import OPTIMIZERS, Budget
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Graph, Node, Scope
 from archdsl.transform.recompute import NOTHING, Recompute, as_run, dense_chains
 
-BALANCE = 10
-"""The operations that a machine does while it moves one byte; CPUs and GPUs are between 5 and 40."""
 STEPS = 500
 """Amounts of memory that the dynamic program tells apart, between none saved and all."""
 TRIES = 6
@@ -57,7 +55,7 @@ class Candidate:
 
 
 State = tuple[int, float, tuple[Candidate, object] | None]
-"""What is saved so far, at which work, by which candidates, the last one first."""
+"""The bytes saved so far, the work for them, and the candidates chosen, the last one first."""
 
 
 def fitted(graph: Graph, budget: Budget) -> Plan:
@@ -120,7 +118,7 @@ class Search:
         if unknown:
             raise ValueError(f"{self.graph.name} has no free size {', '.join(sorted(unknown))}")
         self.run = Simulation.of(self.graph, dict(self.budget.sizes), self.budget.dtype)
-        self.works = self.node_works()
+        self.works = node_works(self.graph, dict(self.budget.sizes), self.budget.dtype, self.run)
         self.base = self.profile(NOTHING)
         self.plain = self.plan(NOTHING)
         self.candidates = sorted(self.found(), key=lambda c: (c.start, -c.end))
@@ -129,16 +127,6 @@ class Search:
     def state(self) -> int:
         """Bytes of the optimizer's state."""
         return OPTIMIZERS[self.budget.optimizer] * self.run.trainable
-
-    def node_works(self) -> list[float]:
-        """The time of each node in the forward pass: operations, and bytes moved that take as long."""
-        run, macs = self.run, costs(self.graph, dict(self.budget.sizes))
-        found = []
-        for node in self.graph.nodes():
-            moved = sum(run.bytes(t) for t in (*node.inputs, *(Tensor(node.id, i) for i in range(len(node.shapes)))))
-            views = bool(node.inputs) and node.operation.shares(0) is not None
-            found.append(2.0 * macs[node].macs + (0 if views else BALANCE * moved * 4 / BYTES[self.budget.dtype]))
-        return found
 
     # ------------------------------------------------------------ forms as a whole
 
@@ -162,7 +150,7 @@ class Search:
         return self.known[key]
 
     def work(self, again: Recompute) -> float:
-        """What is done a second time. A concat that dense connections put off is done in their bodies, twice."""
+        """The work that is done a second time. Dense bodies redo the concat that they put off, twice."""
         inside = sum(self.works[n.id] for s in again.scopes for n in s.nodes())
         return inside + sum(self.works[n.id] for n in again.grown)
 
@@ -241,7 +229,7 @@ class Search:
     # ------------------------------------------------------------ the dynamic program
 
     def solve(self, limit: int) -> Recompute | None:
-        """What to recompute at the least work so that each moment fits, as if candidates did not act on each other."""
+        """The candidates that make each moment fit at the least work, as if they were independent."""
         count = len(self.graph)
         starts: dict[int, list[Candidate]] = {}
         for candidate in self.candidates:

@@ -41,7 +41,7 @@ NOTHING = Recompute()
 
 
 def recompute(graph: Graph, how: Recomputing) -> Recompute:
-    """What is recomputed: the bodies of dense connections, calls of blocks, or what a budget needs.
+    """The choice of what is recomputed: the bodies of dense connections, calls of blocks, or what a budget needs.
 
     Chooses the blocks whose calls reduce the training peak most. Raises SpecError if a network has nothing to
     recompute, or does not fit into the budget.
@@ -109,7 +109,7 @@ def _body(graph: Graph, node: Node) -> Scope | None:
 
 def _needs_alone(graph: Graph, body: Scope, whole: Tensor) -> bool:
     """Whether a body takes one tensor and reads no size of another."""
-    sizes = [n.operation.sized(n.shapes) for n in body.nodes()]  # type: ignore[arg-type]
+    sizes = [n.operation.sized(graph.shapes(n.inputs), n.shapes) for n in body.nodes()]  # type: ignore[arg-type]
     own = graph.shape(whole)[1:]
     return body.inflow() == [whole] and all(size == own for size in sizes if free_sizes(*size))
 

@@ -121,7 +121,7 @@ class AugmentValue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedValue:
-    """What a `share` statement placed. `part` is known to elaboration."""
+    """The node or scope that a `share` statement placed. `part` is known to elaboration."""
 
     name: str
     part: object

@@ -18,7 +18,7 @@ PAUSE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one round: the result if there is one, errors and warnings, and the seconds that it took."""
+    """The outcome of one round: the result if there is one, errors and warnings, and the seconds that it took."""
 
     result: bytes | None
     diagnostics: tuple[Diagnostic, ...]

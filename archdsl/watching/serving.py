@@ -39,7 +39,7 @@ BEAT: Final = 15.0
 
 @dataclass(slots=True)
 class Shown:
-    """What the browser shows: the last good page and its number, and the trouble with the newest text."""
+    """The state of the browser: the last good page and its number, and the errors of the newest text."""
 
     page: bytes = b""
     number: int = 0

@@ -416,7 +416,7 @@ def test_outputs_that_cannot_be_are_said_before_any_work(folder, said, monkeypat
     [
         (["check", "net"], 1, "did you mean `net.arch`?"),
         (["check", "nett.arch"], 1, "did you mean `net.arch`?"),
-        (["check", "net.arch:small:0"], 1, "only `archdsl explain` takes the path of a layer"),
+        (["check", "net.arch:small:0"], 1, "take the path of a layer"),
         (["check", "net.arch:small", "--size", "1x3x32x32"], 1, "without the batch: 3x32x32, say"),
         (["check", "loop.arch"], 1, "too many levels of symbolic links"),
         (["explain", "net.arch:small:0.0", "--size", "3x32"], 1, "which [3, 32] does not fit"),

@@ -93,8 +93,8 @@ def test_channels_are_made_from_those_of_their_lanes(cls: type[Operation], examp
                 rows = wanted[channel_map.position][channel_map.channels.start : channel_map.channels.stop]
                 rows[:, channel_map.read.start : channel_map.read.stop] |= block
         for channel, row in enumerate(tensor.movedim(1, 0)):
-            # Squared: the sum over normalised values is constant.
-            gradients = torch.autograd.grad((row**2).sum(), inputs, retain_graph=True, allow_unused=True)
+            # To the third power: the sums over normalised values, and over their squares, are constant.
+            gradients = torch.autograd.grad((row**3).sum(), inputs, retain_graph=True, allow_unused=True)
             for i, gradient in enumerate(gradients):
                 made = torch.zeros(example.inputs[i][0], dtype=bool)
                 if gradient is not None:
@@ -122,6 +122,7 @@ SPATIAL = [
     and not (
         case.values[0].name in ("attend", "attention") and len(case.values[1].inputs) > 3
     )  # a bias has known sizes
+    and not (case.values[0].name == "matmul" and len(case.values[1].inputs[0]) == 3)  # one size is that of two axes
 ]
 
 

@@ -118,7 +118,7 @@ class Captions:
                 return replace(self._layers(part), notes=notes, label=self._label(part))
 
     def _label(self, part: Part) -> str:
-        """What the spec calls the main layer of a box, else another one; empty if that says no more than the box."""
+        """The label of the main layer of a box, else of another one; empty if it says no more than the box."""
         if not self.detail.labels or part.count > 1 or part.inner:
             return ""
         main = main_node(part.nodes)
@@ -162,7 +162,7 @@ class Captions:
         return isinstance(call, Scope) and len(list(call.nodes())) > len(part.nodes)
 
     def reuses(self) -> list[str]:
-        """What the legend says of each thing that is shared: `A: head, 3 calls of the same weights`."""
+        """The legend's line for each shared layer: `A: head, 3 calls of the same weights`."""
         return [
             f"{letter(number)}: {cut(call.path, LONGEST_NAME)}, {len(self.structure.calls(call))} calls of one module"
             for number, call in enumerate(self.structure.reused)
@@ -207,6 +207,7 @@ class Captions:
         counts = Counter(last.inputs).values()
         notes += [f"the same tensor {count} times" for count in counts if count > 1]
         notes += [label] if (label := self._label(part)) else []
+        notes += [times(part)] if part.count > 1 else []
         return Caption((sign,), notes=tuple(notes))
 
     def operation(self, node: Node) -> str:
@@ -244,7 +245,8 @@ class Captions:
     # ------------------------------------------------------------ pieces
 
     def called(self, scope: Scope) -> str:
-        """The name of the block that a scope is a call of; empty for others."""
+        """The name of the block that a scope is a call of, or that it holds alone; empty for others."""
+        scope = sole(scope)
         name = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
         return self.names.get(name, name)
 
@@ -255,10 +257,11 @@ class Captions:
         """
         called = self.called(scope)
         label = scope.name if scope.labelled and not (repeated and called) else ""
-        same = label.rstrip("0123456789").replace("_", "") == called.replace("_", "")
-        if same or (not self.detail.labels and re.search("[a-z]", label)):
+        if called and label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):
             return label  # `denseblock1: dense_block` would repeat it
-        return ": ".join(filter(None, [label, called])) or scope.name
+        if not self.detail.labels and re.search("[a-z]", label):
+            return called if called and scope.kind == "body" else label
+        return ": ".join(filter(None, [label, called])) or scope.name or f"{len(list(scope.nodes()))} operations"
 
     def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> list[str]:
         """`64 → 256, stride 1`, in lines: the channels into a block and out of it, over all its repetitions, and its
@@ -339,6 +342,13 @@ class Captions:
 def family(part: Part) -> Family | None:
     """The family that gives a box of layers its colour."""
     return main_node(part.nodes).operation.family if part.nodes else None
+
+
+def sole(scope: Scope) -> Scope:
+    """The block that a body holds alone, else the scope itself."""
+    while scope.kind == "body" and len(scope.members) == 1 and isinstance(scope.members[0], Scope):
+        scope = scope.members[0]
+    return scope
 
 
 def letter(number: int) -> str:

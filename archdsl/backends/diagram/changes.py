@@ -7,11 +7,18 @@ from dataclasses import replace
 
 from archdsl.backends.diagram.captions import Caption, Captions
 from archdsl.backends.diagram.dot import NOTE, TITLE, Style, Writer
-from archdsl.backends.diagram.labels import Entry, Line, Words
+from archdsl.backends.diagram.figure import in_columns
+from archdsl.backends.diagram.fixed import Drawn
+from archdsl.backends.diagram.grid import Words as GridWords
+from archdsl.backends.diagram.grid import on_grid, rows_of
+from archdsl.backends.diagram.labels import Entry, Line, Words, extent
+from archdsl.backends.diagram.layered import lay_out
 from archdsl.backends.diagram.merged import Merged, merge
-from archdsl.backends.diagram.opening import level, whole
+from archdsl.backends.diagram.opening import level, unframed, whole
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes
 from archdsl.backends.diagram.structure import Structure
+from archdsl.backends.diagram.ulayout import in_columns as u_in_columns
+from archdsl.backends.diagram.ushape import recognise
 from archdsl.common.units import count_text
 from archdsl.graph import Scope
 from archdsl.report.compare import Comparison
@@ -24,25 +31,48 @@ SIGNS = {"added": "+", "removed": "\u2212", "changed": "~"}
 MOST_NOTES = 4
 
 
-def mark_changes(comparison: Comparison, style: Style, depth: int | None) -> tuple[Picture, Writer]:
-    """The picture of a comparison, and its writer. Blocks without a change stay folded."""
+def draw_marked(comparison: Comparison, style: Style, depth: int | None) -> tuple[Drawn, Writer]:
+    """The picture of a comparison, in the layout of its networks, and its writer. Blocks without a change stay folded.
+
+    Raises DrawingError.
+    """
     found = merge(comparison)
     structure = Structure(found.graph, found.marks)
     folder = Folder(found.graph, structure)
+    writer = _Writer(_Captions(structure, found, comparison), style)
     touched = {scope for i in found.marks for scope in found.graph.node(i).scope.calls()}
 
     def opened(scope: Scope, limit: int) -> bool:
         kinds = {found.marks[n.id].kind if n.id in found.marks else "" for n in folder.nodes(scope)}
         return scope in touched and level(scope) <= limit and kinds not in ({"added"}, {"removed"})
 
+    def fold(limit: int) -> list[Part]:
+        return folder.fold(found.graph.root, lambda scope: opened(scope, limit))
+
     deepest = max((level(s) for s in touched), default=0)
     limits = range(deepest, -1, -1) if depth is None else [depth]
-    for limit in limits:
-        parts = folder.fold(found.graph.root, lambda scope, limit=limit: opened(scope, limit))  # type: ignore[misc]
-        if len(boxes(parts)) <= BUDGET:
-            break
-    captions = _Captions(structure, found, comparison)
-    return _with_ends(whole(folder, parts), found), _Writer(captions, style)
+    limit = next((limit for limit in limits if len(boxes(fold(limit))) <= BUDGET), limits[-1])
+    if style.direction == "down":
+        for shallower in range(limit, -1, -1) if depth is None else [limit]:
+            flat = _with_ends(whole(folder, folder.joined(unframed(fold(shallower)))), found)
+            if (shaped := _in_shape(flat, writer)) is not None:
+                return shaped, writer
+    picture = _with_ends(whole(folder, fold(limit)), found)
+    return in_columns(Drawn(picture, lay_out([picture], writer)[0]), writer), writer
+
+
+def _in_shape(flat: Picture, writer: Writer) -> Drawn | None:
+    """A picture as a U, or on a grid, if it has that form."""
+    analysis = writer.captions.analysis
+    if any(part.children for part in flat.parts):
+        return None
+    if (u := recognise(flat, analysis)) is not None:
+        return Drawn(flat, u_in_columns(u, flat, writer.measure, writer.sizes(flat, skips=True)))
+    if (rows := rows_of(flat, analysis)) is not None:
+        notes = {part: extent(lines) for part in flat.boxes() if (lines := writer.notes(part))}
+        layout = on_grid(rows, writer.measure, GridWords(writer.sizes(rows.picture), notes))
+        return Drawn(rows.picture, layout) if layout is not None else None
+    return None
 
 
 def _with_ends(picture: Picture, found: Merged) -> Picture:
@@ -140,8 +170,8 @@ class _Writer(Writer):
             found[title] = [Words(f"{SIGNS[mark]} ", TITLE, self.theme.changes[mark], True), *found[title]]
         return found
 
-    def box(self, part: Part) -> dict[str, str]:
-        looks = super().box(part)
+    def box(self, part: Part, size: tuple[float, float]) -> dict[str, str]:
+        looks = super().box(part, size)
         mark = self.captions.mark(part)
         if mark:
             style = looks.get("style", "rounded,filled")

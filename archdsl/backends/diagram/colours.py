@@ -47,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """What a file says of colours and names, all by the names that the figure has without it."""
+    """A file's colours and names, keyed by the figure's own names."""
 
     families: Mapping[Family, Colour] = field(default_factory=dict)
     family_names: Mapping[str, str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What a figure tells besides its boxes and arrows. The legend names what `follows` leaves out."""
+    """The details of a figure besides its boxes and arrows. The legend names what `follows` leaves out."""
 
     title: bool = True
     """The network's name and costs, below."""
@@ -19,7 +19,7 @@ class Detail:
     labels: bool = True
     """The labels that the spec gives to layers."""
     follows: bool = True
-    """What follows or leads a layer in its box, such as a normalisation and an activation."""
+    """The layers before or after the main layer of a box, such as a normalisation and an activation."""
     names: bool = True
     """The names of convolutions, which their colour tells as well."""
     arguments: int = 2

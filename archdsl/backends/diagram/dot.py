@@ -97,7 +97,7 @@ class Writer:
 
     def _found(self, part: Part) -> list[Line]:
         theme = self.theme
-        if part.kind in ("entry", "exit"):  # the name of an entry stands by its arrow
+        if part.kind in ("entry", "exit"):  # the name of an entry is by its arrow
             return [[Words(part.name, NOTE, theme.muted)]] if part.name and part.kind == "exit" else []
         caption = self.captions.box(part)
         if part.kind == "merge":
@@ -134,10 +134,10 @@ class Writer:
         aside = 10 if self.captions.detail.small else 16
         return (max(width + aside, 40) + outline, height + 8 + outline)
 
-    def box(self, part: Part) -> dict[str, str]:
-        """The attributes of a box."""
+    def box(self, part: Part, size: tuple[float, float]) -> dict[str, str]:
+        """The attributes of a box of this size."""
         theme = self.theme
-        width, height = self.measure(part)
+        width, height = size
         if part.count > 1:
             width, height = width - OUTLINE, height - OUTLINE  # Graphviz puts the outline around
         looks = {"width": f"{width / 72:.4g}", "height": f"{height / 72:.4g}"}

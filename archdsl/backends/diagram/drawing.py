@@ -14,17 +14,16 @@ from archdsl.backends.diagram.captions import ALL
 from archdsl.backends.diagram.colours import Colours
 from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.dot import Style
-from archdsl.backends.diagram.figure import Drawing, Request, in_columns, network
-from archdsl.backends.diagram.fixed import Drawn, write_fixed
+from archdsl.backends.diagram.figure import Drawing, Request, network
+from archdsl.backends.diagram.fixed import write_fixed
 from archdsl.backends.diagram.formats import DIRECTIONS, STYLES, Direction, format_of
-from archdsl.backends.diagram.layered import lay_out
 from archdsl.backends.diagram.panel import Panel
 from archdsl.backends.diagram.render import DrawingError, render
 from archdsl.backends.diagram.scene import Scene, from_layout
 from archdsl.backends.diagram.theme import THEMES
 from archdsl.common.marks import save
 from archdsl.common.threads import cached_property
-from archdsl.graph import Graph
+from archdsl.graph import Graph, Node
 
 if TYPE_CHECKING:
     from archdsl.report.compare import Comparison
@@ -63,7 +62,7 @@ class Diagram:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What does not fit, and why."""
+        """The parts that do not fit, and the reasons."""
         return self.drawing.notes
 
     @cached_property
@@ -137,6 +136,7 @@ def draw(
     width: float | None = None,
     detail: Detail = ALL,
     colours: Colours | None = None,
+    matrix: str | None = None,
 ) -> Diagram:
     """A diagram of a checked graph.
 
@@ -148,7 +148,10 @@ def draw(
     them the panel has the lines alone. With a `width`, in points, the diagram is laid out for it and for at most 9
     inches of height, with text of at least 7 points: where it does not fit otherwise, it is opened less far, and its
     boxes say less. `detail` says what is shown, and `colours` has colours and names of your own.
-    Raises ValueError on a style, theme or direction that does not exist, DrawingError.
+    `matrix` is the path of a convolution: its matrix is drawn instead of the network, at smaller sizes where its own
+    are too large to read.
+    Raises ValueError on a style, theme or direction that does not exist, and for a layer that has no such matrix;
+    SpecError for an unknown path; DrawingError.
     """
     looks = _looks(theme, direction or ("right" if style == "volumes" else "down"), colours or Colours())
     if style not in STYLES:
@@ -157,8 +160,22 @@ def draw(
     if graph.augment is not None:
         lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
         panel = Panel(f"augment {graph.augment.name}", lines, looks.theme)
-    request = Request(graph, depth, style, looks, sizes, width, detail, turned=looks.direction == direction)
+    turned = looks.direction == direction
+    request = Request(graph, depth, style, looks, sizes, width, detail, turned, _layer(graph, matrix))
     return Diagram(partial(network, request), graph.name, panel, request)
+
+
+def _layer(graph: Graph, path: str | None) -> Node | None:
+    """The layer whose matrix is drawn. Raises SpecError, and ValueError for a block."""
+    if path is None:
+        return None
+    from archdsl.report.explain import find  # only for a matrix
+
+    found = find(graph, path)
+    if not isinstance(found, Node):
+        inside = next((f", such as {node.path}" for node in found.nodes() if node.operation.has_filters), "")
+        raise ValueError(f"`{path}` is a block; name a convolution in it{inside}")
+    return found
 
 
 def draw_changes(
@@ -171,11 +188,10 @@ def draw_changes(
     looks = _looks(theme, direction)
 
     def drawing() -> Drawing:
-        from archdsl.backends.diagram.changes import mark_changes  # only for a comparison
+        from archdsl.backends.diagram.changes import draw_marked  # only for a comparison
 
-        picture, writer = mark_changes(comparison, looks, depth)
-        drawn = [in_columns(Drawn(picture, lay_out([picture], writer)[0]), writer)]
-        return Drawing(write_fixed(drawn, writer), [("", picture)], writer)
+        drawn, writer = draw_marked(comparison, looks, depth)
+        return Drawing(write_fixed([drawn], writer), [("", drawn.picture)], writer)
 
     return Diagram(drawing, f"{comparison.before.name} → {comparison.after.name}")
 

@@ -10,10 +10,12 @@ from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.dot import LEAST_PAD, NOTE, Style, Writer
 from archdsl.backends.diagram.fixed import GAP, Drawn, note_room, page_size, write_fixed
-from archdsl.backends.diagram.grid import on_grid, rows_of
+from archdsl.backends.diagram.grid import Words, on_grid, rows_of
 from archdsl.backends.diagram.labels import extent
 from archdsl.backends.diagram.layered import headings
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
+from archdsl.backends.diagram.layout import Box
+from archdsl.backends.diagram.matrices import draw_matrix, matrix_of
 from archdsl.backends.diagram.opening import (
     INSET_BUDGET,
     Inset,
@@ -24,17 +26,17 @@ from archdsl.backends.diagram.opening import (
     insets,
     level,
     overview,
-    unframed,
+    streams,
     whole,
 )
 from archdsl.backends.diagram.picture import Folder, Part, Picture
-from archdsl.backends.diagram.scene import Scene, as_dot
+from archdsl.backends.diagram.scene import Scene, Text, as_dot
 from archdsl.backends.diagram.sheet import Sheet
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.ulayout import in_columns as u_in_columns
 from archdsl.backends.diagram.volumes import SMALL, draw_volumes
 from archdsl.backends.diagram.wrapping import ROOM, wrapped
-from archdsl.graph import Graph
+from archdsl.graph import Graph, Node, Tensor
 
 SMALLEST = 7.0
 """Points of the smallest text in print."""
@@ -93,6 +95,8 @@ class Request:
     detail: Detail = field(default_factory=Detail)
     turned: bool = False
     """Whether the direction was asked for."""
+    matrix: Node | None = None
+    """The layer whose matrix is drawn, instead of the network."""
 
     @property
     def forms_u(self) -> bool:
@@ -118,6 +122,10 @@ def _lacks(found: _Try) -> tuple[int, int]:
     return sum(inset.is_first for inset in found.left_out), len(found.left_out)
 
 
+def _wide(box: Box) -> float:
+    return box[2] - box[0]
+
+
 def in_columns(one: Drawn, writer: Writer, sheet: Sheet | None = None) -> Drawn:
     """A picture in columns or rows, where it is longer than a sheet, or than what can be looked at."""
     direction = writer.style.direction
@@ -132,8 +140,10 @@ def in_columns(one: Drawn, writer: Writer, sheet: Sheet | None = None) -> Drawn:
 
 
 def network(request: Request) -> Drawing:
-    """Draws a graph as volumes, a U, or layers of boxes. Raises DrawingError."""
+    """Draws a graph as volumes, a U, or layers of boxes, or the matrix of a layer. Raises DrawingError, NoMatrix."""
     maker = _Maker(request)
+    if request.matrix is not None:
+        return maker.matrix(request.matrix)
     if request.style == "volumes":
         return maker.volumes()
     if request.width is None:
@@ -160,17 +170,29 @@ class _Maker:
         writer.captions.framed = False
         longest = self.request.width if self.request.width is not None else LONG_VOLUMES
         scene = draw_volumes(flat, u, writer, longest)
+        return self.scaled(scene, flat, writer, SMALL)
+
+    def matrix(self, node: Node) -> Drawing:
+        shape, output = (self.analysis.shape(t) for t in (node.inputs[0], Tensor(node.id)))
+        detail = self.request.detail
+        writer = self.writer(detail)
+        scene = draw_matrix(matrix_of(node, shape, output), writer.theme, notes=detail.title, caption=detail.caption)
+        smallest = min((s.size for s in scene.shapes if isinstance(s, Text)), default=SMALL)
+        return self.scaled(scene, Picture(self.graph, (), ()), writer, smallest)
+
+    def scaled(self, scene: Scene, picture: Picture, writer: Writer, smallest: float) -> Drawing:
+        """A figure with its own scene, as wide as asked for while its smallest text can be read."""
         scale, notes = 1.0, tuple[str, ...]()
         if self.request.width is not None:
             wide = scene.bounds[2] - scene.bounds[0]
             writer.pad, scale = 0.0, min(1.0, self.request.width / wide)
-            if scale * SMALL < SMALLEST:
-                scale = SMALLEST / SMALL
+            if scale * smallest < SMALLEST:
+                scale = SMALLEST / smallest
                 notes = (
                     f"the figure does not fit {self.request.width / 72:.1f} inches with text of {SMALLEST:g} points: "
                     f"it is {wide * scale / 72:.1f} inches wide",
                 )
-        return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene, scale, notes)
+        return Drawing(as_dot(scene, writer.theme.background), [("", picture)], writer, scene, scale, notes)
 
     # ------------------------------------------------------------ a given width
 
@@ -193,7 +215,7 @@ class _Maker:
         inches = " × ".join(f"{side * scale / 72:.1f}" for side in found.size)
         note = (
             f"the figure does not fit {width / 72:.1f} × {HIGHEST / 72:.1f} inches with text of {SMALLEST:g} points: "
-            f"what stands side by side takes {inches} inches; see `--depth` and `--direction`"
+            f"the layers side by side take {inches} inches; see `--depth` and `--direction`"
         )
         return self.drawing(found, scale, (note,))
 
@@ -217,21 +239,27 @@ class _Maker:
                 return self._with_insets(
                     Drawn(flat, layout), insets(self.folder, opened, self._most(sheet)), writer, sheet
                 )
+        if self.request.forms_u and (grid := self._grid(share, writer, sheet)) is not None:
+            return grid
         opened = overview(self.folder, share)
-        grid = self._grid(self.folder.fold(graph.root, opened), writer) if self.request.forms_u else None
         beside = insets(self.folder, opened, self._most(sheet))
-        if grid is not None and (sheet is None or grid.layout.bounds()[2] - grid.layout.bounds()[0] <= sheet.width):
-            return self._with_insets(grid, beside, writer, sheet)
         main = whole(self.folder, gathered(self.folder, self.folder.fold(graph.root, opened)))
         return self._with_insets(main, beside, writer, sheet)
 
-    def _grid(self, parts: list[Part], writer: Writer) -> Drawn | None:
-        """A network that keeps several resolutions at once, if it can be drawn so."""
-        flat = whole(self.folder, self.folder.joined(unframed(parts)))
-        if (rows := rows_of(flat, self.analysis)) is None:
+    def _grid(self, share: float, writer: Writer, sheet: Sheet | None) -> _Try | None:
+        """A network that keeps several resolutions at once, if it can be drawn so, within the width of a sheet."""
+        if (found := streams(self.folder, self.analysis, share)) is None:
             return None
-        layout = on_grid(flat, rows, writer.measure, writer.sizes(flat), self._notes(flat, writer))
-        return Drawn(flat, layout) if layout is not None else None
+        flat, opened = found
+        for tight, turned in ((False, False), (True, False), (True, True)) if sheet else ((False, False),):
+            if (rows := rows_of(flat, self.analysis, few=turned)) is None:
+                return None
+            words = Words(writer.sizes(rows.picture), self._notes(flat, writer))
+            layout = on_grid(rows, writer.measure, words, tight=tight, turned=turned)
+            if layout is not None and (sheet is None or _wide(layout.bounds()) <= sheet.width - 2 * writer.pad):
+                beside = insets(self.folder, opened, self._most(sheet))
+                return self._with_insets(Drawn(rows.picture, layout), beside, writer, sheet)
+        return None
 
     @staticmethod
     def _notes(picture: Picture, writer: Writer) -> dict[Part, tuple[float, float]]:
@@ -274,18 +302,24 @@ class _Maker:
             )
             first = in_columns(drawn[0], writer, columns)
             tries.append(self._on(room, [first, *drawn[1:]], beside, writer, sheet))
-        return min(tries, key=lambda t: (not t.fits, *_lacks(t)))
+        return min(tries, key=lambda t: (not t.fits, max(t.size[0] - sheet.width, 0), *_lacks(t)))
 
     def _on(
         self, room: Sheet, drawn: Sequence[Drawn], beside: Sequence[Inset], writer: Writer, sheet: Sheet | None
     ) -> _Try:
         if sheet is not None:
             drawn = [drawn[0], *(self._shortened(one, drawn[0], room, writer) for one in drawn[1:])]
-        placed, rest = room.placed(drawn, writer)
-        left_out = [inset for inset, one in zip(beside, drawn[1:], strict=True) if any(one is r for r in rest)]
-        writer.unopened = self._unopened(left_out, [i for i in beside if not any(i is other for other in left_out)])
-        size = page_size(placed, writer, sheet.width if sheet is not None else 0.0)
-        fits = sheet is None or (size[0] <= sheet.width + 0.5 and size[1] <= sheet.height + 0.5)
+        for attempt in range(3):
+            placed, rest = room.placed(drawn, writer)
+            left_out = [inset for inset, one in zip(beside, drawn[1:], strict=True) if any(one is r for r in rest)]
+            shown = [inset for inset in beside if not any(inset is other for other in left_out)]
+            writer.unopened = self._unopened(left_out, shown, brief=attempt > 0)
+            size = page_size(placed, writer, sheet.width if sheet is not None else 0.0)
+            fits = sheet is None or (size[0] <= sheet.width + 0.5 and size[1] <= sheet.height + 0.5)
+            if fits or sheet is None:
+                break
+            if attempt:  # what is said below takes more than was kept free for it
+                room = Sheet(room.width, room.height - max(size[1] - sheet.height, 0.0))
         return _Try(placed, left_out, writer, size, fits, writer.unopened)
 
     def _shortened(self, one: Drawn, first: Drawn, room: Sheet, writer: Writer) -> Drawn:
@@ -305,13 +339,13 @@ class _Maker:
     def _is_right(writer: Writer) -> bool:
         return writer.style.direction == "right"
 
-    def _unopened(self, left_out: Sequence[Inset], shown: Sequence[Inset]) -> list[str]:
-        """The kinds of blocks that are opened nowhere, with what they hold."""
+    def _unopened(self, left_out: Sequence[Inset], shown: Sequence[Inset], *, brief: bool) -> list[str]:
+        """The kinds of blocks that are opened nowhere, with what they hold, or in `brief` by their names alone."""
         texts: dict[str, str] = {}
         for inset in left_out:
             if not any(inset.name == other.name for other in shown):
-                texts.setdefault(inset.name, held(self.folder, inset.scope))
-        return [f"{name}: {text}" for name, text in texts.items()]
+                texts.setdefault(inset.name, "" if brief else held(self.folder, inset.scope))
+        return [", ".join(texts)] if brief and texts else [f"{name}: {text}" for name, text in texts.items()]
 
     def drawing(self, found: _Try, scale: float, notes: tuple[str, ...]) -> Drawing:
         width = self.request.width / scale if self.request.width is not None else 0.0

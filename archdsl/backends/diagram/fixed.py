@@ -136,7 +136,9 @@ class _Page:
                 continue
             if around is not None and not meet(around, self.layout.box(part)):
                 continue
-            dot.node(self.prefix + part.id, pos=place(self.layout.places[part]), **writer.box(part))
+            dot.node(
+                self.prefix + part.id, pos=place(self.layout.places[part]), **writer.box(part, self.layout.sizes[part])
+            )
             if room := note_room(self.layout, part, writer):
                 looks = {"label": label(writer.notes(part)), "shape": "plain", "style": "", "tooltip": " "}
                 at = place(((room[0] + room[2]) / 2, (room[1] + room[3]) / 2))

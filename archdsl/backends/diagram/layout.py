@@ -59,7 +59,7 @@ class Layout:
     continued: dict[Part, list[Box]] = field(default_factory=dict)
     """The further pieces of frames that are cut."""
     notes_below: bool = False
-    """Whether the notes of merges stand below their signs and texts, instead of left of where their arrows leave."""
+    """Whether the notes of merges are below their signs and texts, instead of left of where their arrows leave."""
 
     def lead(self, edge: Edge, corners: list[Point]) -> None:
         """Gives an arrow its route along corners."""

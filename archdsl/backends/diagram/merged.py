@@ -15,7 +15,7 @@ from archdsl.report.compare import Comparison, Detail, Member
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What happened to a node: `added`, `removed` or `changed`, and notes that say how."""
+    """The change of a node: `added`, `removed` or `changed`, and notes that say how."""
 
     kind: str
     notes: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from archdsl.analysis.costs import Analysis
 from archdsl.backends.diagram.arrows import picture
+from archdsl.backends.diagram.captions import sole
+from archdsl.backends.diagram.grid import rows_of
 from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes
 from archdsl.backends.diagram.ushape import U, recognise
 from archdsl.graph import Node, Scope, Tensor
@@ -88,6 +90,30 @@ def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U, Cal
 
     opened, found = open_while(folder, fits)
     return (found[0], found[1], opened) if found is not None and found[1] is not None else None
+
+
+def streams(folder: Folder, analysis: Analysis, share: float = 1.0) -> tuple[Picture, Callable[[Scope], bool]] | None:
+    """The picture without frames of a network that keeps several resolutions at once, and what is open in it; None for
+    another.
+
+    It is as far open as fits a page, or a share of one. What is shared stays folded: its box says so.
+    """
+    shared = {called.path for called in folder.structure.reused}
+    folded, found_one = True, False
+
+    def fits(parts: list[Part]) -> Picture | None:
+        nonlocal folded, found_one
+        if any(p.kind == "open" and p.scope is not None and p.scope.path in shared for q in parts for p in q.walk()):
+            return None
+        flat = whole(folder, folder.joined(unframed(parts)))
+        on_grid = rows_of(flat, analysis) is not None
+        if (found_one and not on_grid) or (not folded and len(flat.boxes()) > share * BUDGET):
+            return None
+        folded, found_one = False, found_one or on_grid
+        return flat
+
+    opened, found = open_while(folder, fits)
+    return (found, opened) if found is not None and found_one else None
 
 
 def as_volumes(folder: Folder, analysis: Analysis, depth: int | None) -> tuple[Picture, U | None]:
@@ -186,24 +212,25 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BU
     for box in shown:  # which grows by the boxes of the insets
         if len(found) >= MOST_INSETS or box.kind != "block" or box.scope is None or opened(box.scope):
             continue  # open: at the first call of what is shared
-        inside = [folder.fold(box.scope, within(box.scope, levels)) for levels in (1 << 30, 2, 1, 0)]
+        scope = sole(box.scope)
+        inside = [folder.fold(scope, within(scope, levels)) for levels in (1 << 30, 2, 1, 0)]
         parts = next((p for p in inside if 1 < len(boxes(p)) <= most), None)
-        repeated = box.scope.kind == "body"  # how often, no argument of a call says
+        repeated = scope.kind == "body"  # how often, no argument of a call says
         wiring = (
-            "body" if repeated else kind(box.scope),
+            "body" if repeated else kind(scope),
             *wired(parts or [] if repeated else inside[0], counted=repeated),
         )
-        if parts is None or kind(box.scope) in nested:
+        if parts is None or kind(scope) in nested:
             continue
         if wiring in found:
             before = found[wiring]
-            if not _reduces(folder, before.scope) and _reduces(folder, box.scope):
-                found[wiring] = Inset(box.scope, parts, before.rank)  # where it halves the resolution, it shows how
+            if not _reduces(folder, before.scope) and _reduces(folder, scope):
+                found[wiring] = Inset(scope, parts, before.rank)  # where it halves the resolution, it shows how
             continue
         shown += boxes(parts)
         nested |= {kind(p.scope) for top in parts for p in top.walk() if p.kind == "open" and p.scope is not None}
         branches = any(p.kind == "merge" for p in boxes(parts)) or len(folder.structure.results(inside_of(parts))) > 1
-        found[wiring] = Inset(box.scope, parts, (0, not branches, len(found)))
+        found[wiring] = Inset(scope, parts, (0, not branches, len(found)))
     # The first of its kind is the one in which most kinds of branches meet.
     richest: dict[Hashable, list[Inset]] = {}
     for inset in sorted(found.values(), key=lambda inset: (-_signs(inset.parts), inset.rank)):
@@ -232,7 +259,7 @@ def _reduces(folder: Folder, scope: Scope) -> bool:
 
 
 def held(folder: Folder, scope: Scope) -> str:
-    """What a block holds that is not opened: `6 conv, maxpool, 3 ‖`."""
+    """The contents of a block that is not opened, in short: `6 conv, maxpool, 3 ‖`."""
     shown = [n.operation for n in folder.nodes(scope) if n.operation.drawn and not n.operation.follows]
     counts = Counter(operation.sign or operation.name for operation in shown)
     return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())

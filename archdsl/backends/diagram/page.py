@@ -1,6 +1,6 @@
 """The page: a network to walk through, one self-contained HTML file that loads nothing.
 
-Graphviz lays out the inside of every block once, with all that stands in it folded. The browser makes each state of
+Graphviz lays out the inside of every block once, with all that is in it folded. The browser makes each state of
 folding from these layouts: where a block is opened, the picture around it is stretched until its inside fits, which
 keeps the order that Graphviz found, and boxes apart.
 """
@@ -70,9 +70,11 @@ class View:
 
 
 def html(diagram: Diagram) -> bytes:
-    """The page of a graph's diagram. Raises DrawingError, and ValueError for a comparison."""
+    """The page of a graph's diagram. Raises DrawingError, and ValueError for a comparison or matrix."""
     if (request := diagram.request) is None:
         raise ValueError("a comparison has no page; draw it as .svg")
+    if request.matrix is not None:
+        raise ValueError("a matrix has no page; draw it as .svg")
     graph, sizes, style = request.graph, request.sizes, request.looks
     layers = Layers(graph, Options({**graph.examples, **(sizes or {})}, wide=True))
     folder = Folder(graph, Structure(graph))

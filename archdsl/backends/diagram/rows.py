@@ -61,7 +61,7 @@ class Rows:
 
     @property
     def details(self) -> list[dict[str, Any]]:
-        """What the panel tells of each row besides: arguments, formula, weights, and the rows that it reads."""
+        """The panel's further facts of each row: arguments, formula, weights, and the rows that it reads."""
         found: list[dict[str, Any]] = [{} for _ in self.data]
         for scope, row in self._scopes.items():
             inside = {n.id for n in scope.nodes()}

@@ -69,7 +69,7 @@ Shape = Polygon | Curve | Ellipse | Text
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """What some shapes are together: a box or a frame by its name, an arrow by the names of its ends.
+    """The meaning of a group of shapes: a box or a frame by its name, an arrow by the names of its ends.
 
     The names are those of the parts of a picture, with a prefix in an inset; the legend has none.
     """

@@ -14,7 +14,7 @@ PAGE = (900.0, 1100.0, 1300.0, 1500.0), 900.0
 
 
 STRIP = 520.0
-"""Points below a wide picture in which insets stand."""
+"""Points below a wide picture in which insets are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Sheet:
 
 
 def _without(room: Box, taken: Box) -> list[Box]:
-    """What is left of a free rectangle, in overlapping rectangles as large as they can be."""
+    """The rest of a free rectangle, as overlapping rectangles of the largest size."""
     x1, y1, x2, y2 = room
     a1, b1, a2, b2 = taken
     if a1 >= x2 or a2 <= x1 or b1 >= y2 or b2 <= y1:

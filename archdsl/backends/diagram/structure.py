@@ -119,7 +119,8 @@ class Structure:
     def chained(self, units: Sequence[Sequence[Node]]) -> int:
         """How many of the units, from the first on, are equal and each fed by the one before.
 
-        Besides what the one before gives, they may all take the same tensors from outside.
+        Besides what the one before gives, they may all take the same tensors from outside. What any but the last one
+        gives, only the next one takes.
         """
         key, first = self.key(units[0]), self.entries(units[0])
         count, places = 1, None
@@ -130,6 +131,7 @@ class Structure:
             if (
                 not carried
                 or {n.id for n in self.exits(before)} != carried
+                or self._leave(before, unit)
                 or len(entries) != len(first)
                 or any(isinstance(t, Tensor) and t != first[i] for i, t in enumerate(found))
                 or places not in (None, found)
@@ -138,3 +140,8 @@ class Structure:
                 break
             places, count = found, count + 1
         return count
+
+    def _leave(self, before: Sequence[Node], unit: Sequence[Node]) -> bool:
+        """Whether a result of a unit is also taken by others than the next one."""
+        known = {n.id for n in before} | {n.id for n in unit}
+        return any(c not in known for n in before for c in self.consumers(n.id))

@@ -1,7 +1,7 @@
 """Long pictures in columns beside each other, or in rows below each other: a finished layout is cut where nothing but
 one straight arrow runs, which then leads on to the top of the next column.
 
-`along` is measured in the direction of the network, `across` to the side on which the next column stands.
+`along` is measured in the direction of the network, `across` to the side on which the next column is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Span:
 
 @dataclass(slots=True)
 class _Column:
-    """What lies between two cuts; `frames` are those around its beginning, outer ones first."""
+    """A line of the picture, between two cuts; `frames` are those around its beginning, outer ones first."""
 
     start: float
     end: float
@@ -51,9 +51,9 @@ class _Column:
     """The frames that go on in the next column."""
     low: float = 0.0
     shift: float = 0.0
-    """What is added to coordinates along."""
+    """The offset of coordinates along."""
     aside: float = 0.0
-    """What is added to coordinates across."""
+    """The offset of coordinates across."""
     head: float = 0.0
     tail: float = 0.0
     """Where its frames begin and end, along, when it is in place."""

@@ -27,7 +27,7 @@ ATOM = 11
 
 
 def precedence(expr: py.Expr) -> int:
-    """How tightly an expression binds: what takes less than it needs stands in parentheses."""
+    """How tightly an expression binds: an operand that binds less tightly than it must gets parentheses."""
     match expr:
         case py.If():
             return 0
@@ -118,7 +118,7 @@ def ending(expr: py.Expr) -> tuple[str, py.Expr]:
 
 
 def is_simple(expr: py.Expr) -> bool:
-    """Whether no spaces stand between it and a `**`: a name, a number, an attribute of a name."""
+    """Whether a `**` beside it has no spaces: a name, a number, an attribute of a name."""
     match expr:
         case py.Attribute(base):
             return is_simple(base) and not isinstance(base, py.Const)
@@ -167,11 +167,11 @@ class Bracket:
     items: Sequence[py.Expr]
     group: bool = False
     clause: str = ""
-    """What is behind the element of a comprehension."""
+    """The clauses of a comprehension, behind its element."""
 
     @property
     def single(self) -> bool:
-        """Whether it is a tuple of one, which has a comma wherever it stands."""
+        """Whether it is a tuple of one, which has a comma wherever it occurs."""
         return not self.head and self.brackets == "()" and len(self.items) == 1 and not self.group
 
     @property
@@ -332,7 +332,7 @@ def value_lines(value: py.Expr, indent: int) -> list[str]:
 
 
 def adds(expr: py.Expr) -> bool:
-    """Whether operators stand in it outside of brackets, at which it can be broken."""
+    """Whether it has operators outside of brackets, at which it can be broken."""
     match expr:
         case py.Binary("**", left, right):
             return adds(left) or adds(right)
@@ -466,7 +466,7 @@ def docstring(words: str, indent: int) -> list[str]:
 
 
 def in_docstring(words: str) -> str:
-    """A line as it may stand in a documentation string: no quote may meet another one, or those around the text."""
+    """A line for a docstring: no quote may meet another one, or those around the text."""
     whole = words.encode("utf-8", "backslashreplace").decode()  # halves of characters, which no class can have
     return re.sub(r'^"|"(?="|$)', r'\\"', escaped(whole))
 

@@ -53,7 +53,7 @@ class Layer:
 
 
 class Named(Protocol):
-    """What gets a name once all is planned."""
+    """An expression that gets its name once all is planned."""
 
     name: str
 

@@ -12,19 +12,17 @@ The passes of `write_module`, in order:
    their expressions from `layers` and their names from `scope`. `forward` makes `statements` of the flow, gives their
    values variables (`variables`, with `liveness` and `assigned`), and writes them with the `attributes` that the
    constructor has set.
-4. The printer of `backends.python` writes the tree and finds what it imports.
+4. The printer of `backends.python` writes the tree and finds what it imports; `titles` says what the file is.
 
 `plainness` says how far all this goes towards what a hand would write.
 """
 
 from __future__ import annotations
 
-import hashlib
 import keyword
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from archdsl import __version__, dims
 from archdsl.analysis.layout import FIRST, Layout
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.backends.python import printer
@@ -36,17 +34,20 @@ from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.folding import FUNCTION, folding_function
+from archdsl.backends.torch_source.folding import folding_function
 from archdsl.backends.torch_source.helpers import FACTORY
-from archdsl.backends.torch_source.moves import Last, arrange
+from archdsl.backends.torch_source.moves import arrange
 from archdsl.backends.torch_source.names import camel, identifier, unique
+from archdsl.backends.torch_source.parallel import parallel_parts
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, helper_names
 from archdsl.backends.torch_source.starts import everywhere
+from archdsl.backends.torch_source.titles import shape_text, title
 from archdsl.backends.torch_source.write import write_class
-from archdsl.graph import Graph, Tensor
+from archdsl.graph import Graph
 from archdsl.ops.reserved import RESERVED, STANDARD
 from archdsl.transform.inference import Folding
+from archdsl.transform.parallel import Parallel
 from archdsl.transform.recompute import NOTHING, Recompute
 
 if TYPE_CHECKING:  # what augmentations are is imported only if there is one
@@ -59,11 +60,16 @@ def write_module(
     *,
     companion: Companion | None = None,
     recompute: Recompute = NOTHING,
+    parallel: Parallel | None = None,
     plainness: Plainness = Plainness.READABLE,
+    others: Collection[str] = (),
+    exports: bool = True,
 ) -> str:
-    """The source of a checked network's module, with what stands beside it. The same network gives the same bytes.
+    """The source of a checked network's module, with its companion. The same network gives the same bytes.
 
-    `folding` is given for the form of a network for inference, and says how its weights come about.
+    `folding` is given for the form of a network for inference, and says how its weights come about. `parallel` says how
+    a training is spread over devices, and gives the file a function for it. `others`
+    are names that no class may have; without `exports` the file does not say which sizes an export may leave free.
     """
     firsts = recompute.grown | recompute.bodies  # which concatenate along the second axis
     layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST
@@ -81,6 +87,7 @@ def write_module(
     file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= {c.function for c in checks} | helper_names(plans) | {kind.imported for kind in graph.outside}
+    taken |= set(others)
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         plan.name = file.names[plan]
@@ -94,12 +101,14 @@ def write_module(
     file.globals = frozenset(taken)
     classes: list[Statement] = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     classes[-1:-1] = outputs
+    classes += parallel_parts(graph, parallel) if parallel is not None else []
     parts = [*file.helpers.values(), *map(Source, companion.blocks if companion else ())]
-    parts += [*check_functions, dynamic_shapes(graph), *(folding_function(folding) if folding is not None else [])]
+    parts += [*check_functions, *([dynamic_shapes(graph)] if exports else [])]
+    parts += folding_function(folding) if folding is not None else []
     parts += classes
     if "Factory" in names_in(parts):
         parts.insert(0, Source(FACTORY))
-    head = [*printer.docstring(_title(graph, folding), 0), "", *_imports(names_in(parts)), *_outside(graph), "", "", ""]
+    head = [*printer.docstring(title(graph, folding), 0), "", *_imports(names_in(parts)), *_outside(graph), "", "", ""]
     return "\n".join(head) + printer.module(parts)
 
 
@@ -119,9 +128,19 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
     if scope.kind == "model":
         name = graph.name
     else:
-        name = scope.definition.name if scope.definition is not None else scope.name.split(".")[-1]
+        name = scope.definition.name if scope.definition is not None else _of_label(scope.name)
     found = camel(name)
     return found if found not in taken else unique(found if found not in RESERVED else f"{found}Block", taken)
+
+
+def _of_label(label: str) -> str:
+    """A class's name by the label of a body: `stages.3` is one of the stages, a Stage."""
+    parts = [p for p in label.split(".") if not p.isdigit()]
+    if not parts:
+        return label
+    last = parts[-1]
+    plural = last.endswith("s") and not last.endswith("ss") and label.split(".")[-1].isdigit()
+    return last[:-1] if plural else last
 
 
 def _imports(used: Collection[str]) -> list[str]:
@@ -132,6 +151,8 @@ def _imports(used: Collection[str]) -> list[str]:
     lines += ["import torch"] if "torch" in used else []
     lines += ["import torch.nn.functional as F"] if "F" in used else []
     lines.append("from torch import Tensor, nn" if "Tensor" in used else "from torch import nn")
+    lines += ["from torch.distributed.device_mesh import DeviceMesh"] if "DeviceMesh" in used else []
+    lines += ["from torch.distributed.tensor import DTensor"] if "DTensor" in used else []
     lines += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint" in used else []
     return lines
 
@@ -145,42 +166,9 @@ def _outside(graph: Graph) -> list[str]:
     return ["", *dict.fromkeys(lines)] if lines else []
 
 
-def _title(graph: Graph, folding: Folding | None) -> str:
-    source = graph.root.span.source
-    digest = hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    file = source.name.replace("\\", "/").rsplit("/", 1)[-1]
-    inputs = ", ".join(f"{n.name} {_shape(graph, Tensor(n.id))}" for n in graph.input_nodes)
-    outputs = ", ".join(f"{o.name + ' ' if o.name else ''}{_shape(graph, o.tensor)}" for o in graph.outputs)
-    sizes = dims.describe_sizes(graph.sizes)
-    sizes += f"; in training {graph.training.describe()}" if graph.training is not None else ""
-    purpose = " for inference" if folding is not None else ""
-    weights = (
-        f"\n\nThe state_dict of the training form is turned into that of this one by `{FUNCTION}`."
-        if folding is not None and folding.changes
-        else ""
-    )
-    paths = ", ".join(dict.fromkeys(kind.path for kind in graph.outside))
-    outside = (
-        f"\n\nIt runs code from outside, which archdsl has neither read nor proved: {paths}. "
-        "Import this file only if you trust that code."
-        if paths
-        else ""
-    )
-    return (
-        f"{graph.name}{purpose}, compiled by archdsl {__version__} from {file} (sha256 {digest}).\n\n"
-        f"{inputs} -> {outputs}{'; ' + sizes if sizes else ''}.{weights}{outside}"
-    )
-
-
-def _shape(graph: Graph, tensor: Tensor) -> str:
-    channels, *positions = (dims.text(d, graph.sizes) for d in graph.shape(tensor))
-    sizes = [*positions, channels] if isinstance(tensor, Last) else [channels, *positions]
-    return f"[{', '.join(sizes)}]"
-
-
 def _size(graph: Graph, value: Value) -> str:
     tensor = value.row[0]
-    return _shape(graph, tensor) if tensor is not None else ""
+    return shape_text(graph, tensor) if tensor is not None else ""
 
 
 __all__ = ["Plainness", "write_module"]

@@ -21,7 +21,7 @@ def unassigned(statements: Sequence[Statement], names: Mapping[Value, str], know
                 yield from (v for v in statement.sources if names[v] not in known)
                 known.update(names[v] for v in statement.targets)
             case When():
-                lanes = sum(place.group.count for place in statement.decision.places)
+                lanes = sum(s.group.count for s in statement.decision.segments)
                 passes = [statement.otherwise] if lanes < statement.decision.choice.group.count else []
                 ways: list[set[str]] = []
                 for branch in (*statement.branches, *passes):

@@ -9,7 +9,7 @@ from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.cells import Cell
 from archdsl.backends.torch_source.environment import Names, parameters_of
 from archdsl.backends.torch_source.expressions import Expr, Layer, Var
-from archdsl.backends.torch_source.fold import Leaf, Unlike, refuse
+from archdsl.backends.torch_source.fold import CannotMerge, Leaf, refuse
 from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plan import Made, Plan, inner_cells
 from archdsl.graph import Graph
@@ -133,7 +133,7 @@ class Callees:
                     expr = Var(name) if same else self.numbers.resolve(row, leaf.group, hints, name, stated)
                     plan.made[leaf].arguments.append((name, expr))
                     if len(parameters) > frozen:
-                        raise Unlike
+                        raise CannotMerge
         for calling in self.recursive:
             order = list(parameters)
             plan.made[calling.leaf].arguments.sort(key=lambda a: order.index(a[0] or ""))

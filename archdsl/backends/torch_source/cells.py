@@ -221,7 +221,7 @@ def cells(graph: Graph, recomputed: Collection[Scope] = (), bodies: Collection[S
 
 
 def _body(scope: Scope, found: Mapping[Scope, Cell]) -> tuple[object, tree.Block | tree.Model | tree.Item]:
-    """What tells the body of a scope from others, and its syntax."""
+    """The key of the body of a scope, and its syntax."""
     if scope.definition is not None:
         syntax = scope.definition.syntax
         return (scope.kind == "model", id(syntax)), syntax
@@ -243,7 +243,7 @@ def size_references(graph: Graph) -> dict[Node, Sizes]:
     found: dict[Node, Sizes] = {}
     latest: dict[tuple[Scope | None, object], Tensor] = {}
     for node in graph.nodes():
-        wanted = node.operation.sized(node.shapes)  # type: ignore[arg-type]
+        wanted = node.operation.sized(graph.shapes(node.inputs), node.shapes)  # type: ignore[arg-type]
         if dims.free_sizes(*wanted):
             for scope in (*node.scope.calls(), None):
                 inflow = [t for t in scope.inputs if graph.shape(t)[1:] == wanted] if scope is not None else []
@@ -342,7 +342,7 @@ def _call_step(step: Step, member: Node | Scope, repeats: Repeats) -> Step:
 
 
 def _declare(cell: Cell, declared: Sequence[tuple[tuple[int, int], Step]], scope: Scope) -> None:
-    """Puts the steps that declare something among the others of their cell, where the `share` stands."""
+    """Puts the steps that declare something among the others of their cell, where the `share` is."""
     members = [m for m in scope.members if not (isinstance(m, Node) and m.operation.is_input)]
     starts = [m.id if isinstance(m, Node) else next(m.nodes()).id for m in members]
     for (place, _), step in sorted(declared, key=lambda pair: pair[0], reverse=True):
@@ -405,7 +405,7 @@ def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms
     site = (node.span.start, node.span.end, implied)
     inputs = node.inputs if sizes is None else (*node.inputs, *sizes.tensors)
     results = tuple(Tensor(node.id, i) for i in range(len(node.shapes)))
-    # What is implied stands behind the items that it joins.
+    # What is implied is behind the items that it joins.
     return Step(site, site[1] if implied else site[0], node.name, node, inputs, results, forms[key])
 
 
@@ -422,7 +422,7 @@ def is_chain(cell: Cell) -> bool:
         return False
     flow = cell.inputs
     for step in cell.steps:
-        # A name with a dot stands in a holder of its own, which no sequence calls.
+        # A name with a dot is in a holder of its own, which no sequence calls.
         if step.inputs != flow or len(step.outputs) != 1 or "." in step.name:
             return False
         if step.form is not None and not isinstance(step.form, ModuleForm):

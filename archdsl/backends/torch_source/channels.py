@@ -59,9 +59,9 @@ class Channels:
         return [self.count(t) if t is not None else None for t in value.row]
 
     def of(self, value: Value) -> Expr | None:
-        if value not in self.values and value.place is not None:
+        if value not in self.values and value.segment is not None:
             row = self.row(value)
-            frame = self.numbers.frame(value.place.group)
+            frame = self.numbers.frame(value.segment.group)
             found = None if None in row else frame.find(row, self.numbers.recent)
             if found is not None:
                 self.values[value] = found
@@ -69,9 +69,9 @@ class Channels:
 
     def settle(self, value: Value, expr: Expr | None) -> None:
         """Takes the channels of a value, where these are right in every lane."""
-        if expr is None or value.place is None:
+        if expr is None or value.segment is None:
             return
-        if self.numbers.frame(value.place.group).agrees(expr, self.row(value)):
+        if self.numbers.frame(value.segment.group).agrees(expr, self.row(value)):
             self.values[value] = expr
 
     def result(
@@ -92,7 +92,7 @@ class Channels:
 
     def join(self, decision: Decision) -> None:
         """The channels of what a condition joins: a variable of the constructor where no one expression says them."""
-        group = decision.places[0].group.around
+        group = decision.segments[0].group.around
         assert group is not None
         for join in decision.joins:
             if self.of(join.value) is not None:
@@ -115,6 +115,6 @@ class Channels:
         heading = self.numbers.plan.headings[rounds.loop]
         for carried in rounds.carried:
             row = self.row(carried.value)
-            inside = None if None in row else self.numbers.progression(row, rounds.place.group, 2)
+            inside = None if None in row else self.numbers.progression(row, rounds.segment.group, 2)
             if carried.final is not None and inside is not None:
                 self.settle(carried.final, ex.substitute(inside, {heading.index.name: heading.count}))

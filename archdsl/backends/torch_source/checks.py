@@ -26,7 +26,7 @@ SEARCH = 1 << 16
 Mode: TypeAlias = Literal["", "training", "evaluation"]
 """The mode of which a check is; none for one that both modes have."""
 
-Place: TypeAlias = tuple[int, int]
+InputAxis: TypeAlias = tuple[int, int]
 """Which input, and which of its axes, the batch counted."""
 
 
@@ -39,7 +39,7 @@ class SizeCheck:
 
     function: str
     size: str
-    places: tuple[Place, ...]
+    places: tuple[InputAxis, ...]
     mode: Mode = ""
 
     def call(self, names: Sequence[str]) -> py.Statement:
@@ -91,7 +91,7 @@ class _Checks:
     functions: list[py.Function] = field(default_factory=list)
     calls: list[SizeCheck] = field(default_factory=list)
 
-    def of_size(self, size: str, place: Place, valid: SizeSet, mode: Mode) -> None:
+    def of_size(self, size: str, place: InputAxis, valid: SizeSet, mode: Mode) -> None:
         if valid == SizeSet.everything():
             return
         key = valid, mode
@@ -99,7 +99,7 @@ class _Checks:
             self.add(key, check_function(self.next_name, self.graph.name, valid, mode))
         self.call(key, size, (place,), mode)
 
-    def of_choice(self, choice: Choice, places: Sequence[Place], mode: Mode) -> None:
+    def of_choice(self, choice: Choice, places: Sequence[InputAxis], mode: Mode) -> None:
         key = tuple(choice.sets.items()), mode
         if key not in self.by_set:
             self.add(key, check_of_choice(self.next_name, self.graph.name, choice, mode))
@@ -113,7 +113,7 @@ class _Checks:
         self.by_set[key] = None if function is None else function.name
         self.functions += [] if function is None else [function]
 
-    def call(self, key: tuple[object, ...], size: str, places: tuple[Place, ...], mode: Mode) -> None:
+    def call(self, key: tuple[object, ...], size: str, places: tuple[InputAxis, ...], mode: Mode) -> None:
         function = self.by_set[key]
         if function is not None:
             self.calls.append(SizeCheck(function, size, places, mode))

@@ -10,7 +10,7 @@ import networkx as nx
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.backends.torch_source.cells import Cell, Step, walk
 from archdsl.backends.torch_source.flow import Router
-from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
+from archdsl.backends.torch_source.fold import CannotMerge, CannotReroll, Entry, Folder, Group, Leaf, Loop
 from archdsl.backends.torch_source.forms import kind as kind_of
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.numbers import Numbers
@@ -83,7 +83,7 @@ class Classifier:
     # ------------------------------------------------------------ written in place
 
     def is_inline(self, calls: Sequence[Cell], parents: Mapping[Cell, tuple[Cell, Step]]) -> bool:
-        """Whether a scope stands as an nn.Sequential in the class around it, without a class of its own."""
+        """Whether a scope becomes an nn.Sequential in the class around it, without a class of its own."""
         first = calls[0]
         if self.plainness >= Plainness.STRAIGHT:
             return False
@@ -117,7 +117,7 @@ class Classifier:
                     return True
                 self.flat.discard(first.key)
                 return False
-        except (Unlike, Irregular):
+        except (CannotMerge, CannotReroll):
             return False
         return all(map(_simple, entries)) or not any(self.is_sequence(p) for p, _ in above)
 
@@ -138,7 +138,7 @@ class Classifier:
         try:
             self.attempt(calls, False)
             return
-        except Unlike:
+        except CannotMerge:
             pass
         for key in (self.kinds, self.skeleton):
             parts: dict[object, list[Cell]] = {}
@@ -150,7 +150,7 @@ class Classifier:
                 return
         try:
             self.attempt(calls, True)
-        except Unlike:
+        except CannotMerge:
             if len(calls) == 1:
                 raise
             for cell in calls:
@@ -162,7 +162,7 @@ class Classifier:
             try:
                 self.attempt(self.groups[keys[0]], False)
                 return
-            except Unlike:
+            except CannotMerge:
                 pass
         levels: dict[tuple[int, int], list[Cell]] = {}
         for number, key in enumerate(keys):
@@ -172,7 +172,7 @@ class Classifier:
             self.solve(levels[level])
 
     def attempt(self, calls: Sequence[Cell], by_position: bool) -> None:
-        """One class for these calls. Raises Unlike where they do not fit in one."""
+        """One class for these calls. Raises CannotMerge where they do not fit in one."""
         folder = Folder(
             frozenset(self.inline),
             by_position=by_position or self.plainness >= Plainness.STRAIGHT,
@@ -189,12 +189,12 @@ class Classifier:
                 plan = Plan(list(calls), entries, flow, complete=calls[0].key in self.passed)
                 Planner.of(self.graph, self.plans, Numbers(plan, group), self.overwriting.activates).run()
                 break
-            except Irregular as irregular:
-                key = (id(irregular.loop.region), irregular.loop.way)
+            except CannotReroll as refused:
+                key = (id(refused.loop.region), refused.loop.rounds_above)
                 if key in folder.unrolled:
-                    raise Unlike from None
+                    raise CannotMerge from None
                 folder.unrolled.add(key)
-            except Unlike:
+            except CannotMerge:
                 if plain or sequence:
                     raise
                 plain = True
@@ -203,11 +203,11 @@ class Classifier:
             self.plans[cell] = plan
 
     def kinds(self, cell: Cell) -> object:
-        """What a call is made of, without regard to how often."""
+        """The structure of a call, without its numbers of rounds."""
         return frozenset((s.site, self.kind(cell, s)) for s in cell.steps)
 
     def kind(self, cell: Cell, step: Step) -> object:
-        """What a step is made of; nothing definite where the spec calls an operation by the name of a parameter."""
+        """The kind of a step; a placeholder if the spec calls an operation by the name of a parameter."""
         item = cell.syntax.items.get((step.site[0], step.site[1]))
         form, member = step.form, step.member
         if isinstance(member, Node) and isinstance(form, ModuleForm) and isinstance(item, tree.Call):

@@ -40,7 +40,7 @@ class Constructor:
     members: Members
     attributes: Attributes
     flags: dict[Choice, list[py.Expr | None]] = field(default_factory=dict)
-    """What `forward` asks for each branch of a condition; None where it asks nothing, or anew in each round."""
+    """The attribute that `forward` tests for each branch of a condition; None if there is none, or one per round."""
     optional: set[Choice] = field(default_factory=set)
     """Conditions that an nn.Identity stands for."""
     start: int = 0
@@ -164,7 +164,7 @@ class Constructor:
 
     @staticmethod
     def run_of(entries: Sequence[Entry], start: int, span: Span) -> int:
-        """Where the entries end that stand in a part of the spec, from one on."""
+        """The end of the entries, from one on, that belong to a part of the spec."""
         end = start
         while end < len(entries) and stands_in(entries[end], span):
             end += 1

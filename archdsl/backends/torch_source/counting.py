@@ -42,7 +42,7 @@ def expressions(plan: Plan) -> Iterator[Expr]:
 
 
 def replace(plan: Plan, old: Expr, new: Expr) -> None:
-    """Writes one expression for another wherever it stands in members and conditions."""
+    """Writes one expression for another wherever it occurs in members and conditions."""
 
     def changed(expr: Expr) -> Expr:
         return ex.replaced(expr, old, new)

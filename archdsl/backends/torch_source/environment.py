@@ -1,4 +1,4 @@
-"""What the names of a spec mean at a place of a class: parameters, `let`s, the variables of loops."""
+"""The meaning of a spec's names at a place of a class: parameters, `let`s, the variables of loops."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ class Names:
         return None
 
     def item(self, step: Step) -> tree.Item | None:
-        """What of the spec made a step."""
+        """The syntax that made a step."""
         return self.syntax.items.get((step.site[0], step.site[1]))
 
     def arguments(self, step: Step) -> Sequence[tree.Argument]:
-        """What the spec gives in the call that made a step."""
+        """The arguments of the spec's call that made a step."""
         item = self.item(step)
         return item.arguments or () if isinstance(item, tree.Call) else ()
 
     def stated(self, step: Step, parameters: Sequence[str], flow: Expr | None = None) -> dict[str, Expr]:
-        """What the spec says in a call for each of the parameters; `flow` are the channels that flow in."""
+        """The spec's expression for each parameter of a call; `flow` are the input's channels."""
         known = self.known if flow is None else {**self.known, "it.channels": flow}
         found: dict[str, Expr] = {}
         for position, argument in enumerate(self.arguments(step)):

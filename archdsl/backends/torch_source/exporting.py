@@ -1,4 +1,4 @@
-"""What a generated model says to torch.export of its sizes: which are free, and from which value on."""
+"""A generated model's sizes for torch.export: which are free, and their smallest values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _axes(shape: tuple[Dim, ...], sizes: dict[str, py.Expr]) -> py.Dict:
 
 
 def _symbol(graph: Graph, size: str, name: str) -> tuple[py.Expr, py.Expr] | None:
-    """What stands for a free size, and the size as a function of it (`16 * h`); None where it has to be pinned.
+    """The symbol for a free size, and the size as a function of it (`16 * h`); None if it has to be pinned.
 
     A named `Dim` has to be proven for all its values before the program runs. What PyTorch cannot prove, or no
     progression says, is `Dim.DYNAMIC`: the program then checks its input when it runs, by the same rule as `forward`.

@@ -63,7 +63,7 @@ FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "enumerate": lambda *a: tuple(enumerate(*a)),
 }
 MISTAKES = (ArithmeticError, LookupError, TypeError, ValueError)
-"""What an expression may raise where it does not apply."""
+"""The exceptions of an expression that does not apply."""
 
 
 def evaluate(expr: Expr, env: Env) -> object:
@@ -144,7 +144,7 @@ def substitute(expr: Expr, given: Mapping[str, Expr]) -> Expr:
 
 
 def replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
-    """The expression with one part of it replaced wherever it stands."""
+    """The expression with one part of it replaced wherever it occurs."""
     return rebuilt(expr, lambda part: new if part == old else None)
 
 

@@ -1,4 +1,4 @@
-"""What the classes of a generated file share."""
+"""The state that the classes of a generated file share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from archdsl.backends.torch_source.checks import SizeCheck
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
-from archdsl.backends.torch_source.starts import Way
+from archdsl.backends.torch_source.starts import Init
 from archdsl.graph import Graph
 from archdsl.ops.reserved import RESERVED
 from archdsl.transform.recompute import Recompute
@@ -32,10 +32,10 @@ class File:
     names: dict[Plan, str] = field(default_factory=dict)
     output_class: str = ""
     globals: frozenset[str] = RESERVED
-    """What no variable may be called: the classes and helpers of the file."""
+    """Names that no variable may have: the classes and helpers of the file."""
     factories: dict[Plan, bool] = field(default_factory=dict)
     """Whether a class takes device= and dtype=."""
-    alike: dict[str, Way] = field(default_factory=dict)
+    alike: dict[str, Init] = field(default_factory=dict)
     """The types of which all modules start alike, with how: the model sees to it."""
 
     def helper(self, source: str | Function) -> None:

@@ -1,6 +1,6 @@
-"""What flows between entries: the variables of a `forward`, loops and conditions included.
+"""The flow of values between entries: the variables of a `forward`, loops and conditions included.
 
-Each value has a row: the tensor of the graph that it is, one a lane. A step that takes other tensors in other lanes
+Each value has a row: the tensor of the graph that it is, one per lane. A step that takes other tensors in other lanes
 takes a value whose row is just these; where none is, one is made that joins the ways of a condition, or that a loop
 carries from round to round. So the code that comes out does in every lane what the graph does.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from archdsl.backends.torch_source.cells import Cell
-from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, Unlike
+from archdsl.backends.torch_source.fold import CannotMerge, CannotReroll, Choice, Entry, Group, Leaf, Loop
 from archdsl.graph import Tensor
 from archdsl.ops.forms import ModuleForm
 
@@ -27,7 +27,7 @@ class Value:
     row: list[Tensor | None]
     time: int
     uses: int = 0
-    place: Place | None = None
+    segment: Segment | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +53,7 @@ class Join:
 class Decision:
     choice: Choice
     branches: list[list[Action]]
-    places: list[Place]
+    segments: list[Segment]
     joins: list[Join] = field(default_factory=list)
 
 
@@ -71,7 +71,7 @@ class Carried:
 class Rounds:
     loop: Loop
     body: list[Action]
-    place: Place
+    segment: Segment
     carried: list[Carried]
 
 
@@ -88,11 +88,11 @@ class Flow:
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class Segment:
     """A stretch of code that a group of lanes runs through, and the values made in it."""
 
     group: Group
-    around: Place | None
+    around: Segment | None
     start: int
     values: list[Value] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Place:
 
     def add(self, value: Value) -> Value:
         self.values.append(value)
-        value.place = self
+        value.segment = self
         for lane, by_tensor in self._index.items():
             tensor = value.row[lane]
             if tensor is not None:
@@ -129,53 +129,53 @@ class Router:
     """The names of the members of each call."""
 
     def flow(self, cells: Sequence[Cell], group: Group, entries: Sequence[Entry]) -> Flow:
-        """The flow of calls with these entries. Raises Unlike where their tensors flow on different ways."""
+        """The flow of calls with these entries. Raises CannotMerge where their tensors flow on different ways."""
         first = cells[0]
         if any(len(c.inputs) != len(first.inputs) or len(c.outputs) != len(first.outputs) for c in cells):
-            raise Unlike
+            raise CannotMerge
         self.members = [{step.name for step in c.steps} for c in cells]
-        place = Place(group, None, 0)
-        inputs = [place.add(Value([c.inputs[i] for c in cells], 0)) for i in range(len(first.inputs))]
-        self.run(entries, place)
+        segment = Segment(group, None, 0)
+        inputs = [segment.add(Value([c.inputs[i] for c in cells], 0)) for i in range(len(first.inputs))]
+        self.run(entries, segment)
         outputs = [
-            self.take(place, {lane: c.outputs[i] for lane, c in enumerate(cells)}) for i in range(len(first.outputs))
+            self.take(segment, {lane: c.outputs[i] for lane, c in enumerate(cells)}) for i in range(len(first.outputs))
         ]
-        return Flow(inputs, place.actions, outputs)
+        return Flow(inputs, segment.actions, outputs)
 
-    def run(self, entries: Sequence[Entry], place: Place) -> None:
+    def run(self, entries: Sequence[Entry], segment: Segment) -> None:
         for entry in entries:
             self.clock += 1
             match entry:
                 case Leaf():
-                    self.call(entry, place)
+                    self.call(entry, segment)
                 case Loop():
-                    self.loop(entry, place)
+                    self.loop(entry, segment)
                 case Choice():
-                    self.choose(entry, place)
+                    self.choose(entry, segment)
 
-    def call(self, leaf: Leaf, place: Place) -> None:
+    def call(self, leaf: Leaf, segment: Segment) -> None:
         steps = leaf.steps
         if any(len(s.inputs) != len(steps[0].inputs) or len(s.outputs) != len(steps[0].outputs) for s in steps):
-            raise Unlike
+            raise CannotMerge
         inputs = [
-            self.take(place, {lane: s.inputs[i] for lane, s in enumerate(steps)}) for i in range(len(steps[0].inputs))
+            self.take(segment, {lane: s.inputs[i] for lane, s in enumerate(steps)}) for i in range(len(steps[0].inputs))
         ]
-        outputs = [place.add(Value([s.outputs[i] for s in steps], self.clock)) for i in range(len(steps[0].outputs))]
-        place.actions.append(Call(leaf, inputs, outputs))
+        outputs = [segment.add(Value([s.outputs[i] for s in steps], self.clock)) for i in range(len(steps[0].outputs))]
+        segment.actions.append(Call(leaf, inputs, outputs))
 
-    def loop(self, loop: Loop, place: Place) -> None:
-        inner = Place(loop.inner, place, self.clock)
+    def loop(self, loop: Loop, segment: Segment) -> None:
+        inner = Segment(loop.inner, segment, self.clock)
         try:
             self.run(loop.body, inner)
             for carried in inner.carried:
                 self.close(carried, inner)
-        except Unlike:
-            raise Irregular(loop) from None
-        place.actions.append(Rounds(loop, inner.actions, inner, inner.carried))
+        except CannotMerge:
+            raise CannotReroll(loop) from None
+        segment.actions.append(Rounds(loop, inner.actions, inner, inner.carried))
         for carried in inner.carried:
-            carried.final = place.add(Value(self.final_row(carried, loop, inner, place), self.clock))
+            carried.final = segment.add(Value(self.final_row(carried, loop, inner, segment), self.clock))
 
-    def close(self, carried: Carried, inner: Place) -> None:
+    def close(self, carried: Carried, inner: Segment) -> None:
         """Finds what a carried value becomes at the end of a round."""
         group = inner.group
         wanted: Wanted = {}
@@ -185,14 +185,14 @@ class Router:
                 wanted[lane - 1] = tensor
         after = self.find(inner, wanted)
         if after is None:
-            raise Unlike
+            raise CannotMerge
         carried.after = after
         after.uses += 1
         for lane, k in enumerate(group.rounds):
             if k and carried.value.row[lane] is None:
                 carried.value.row[lane] = self.seen(after, inner, lane - 1)
 
-    def final_row(self, carried: Carried, loop: Loop, inner: Place, outer: Place) -> list[Tensor | None]:
+    def final_row(self, carried: Carried, loop: Loop, inner: Segment, outer: Segment) -> list[Tensor | None]:
         assert carried.after is not None
         row: list[Tensor | None] = []
         lane = 0
@@ -201,17 +201,17 @@ class Router:
             row.append(self.seen(carried.after, inner, lane - 1) if count else self.seen(carried.first, outer, i))
         return row
 
-    def choose(self, choice: Choice, place: Place) -> None:
-        if not self.plain and self.optional(choice, place):
+    def choose(self, choice: Choice, segment: Segment) -> None:
+        if not self.plain and self.optional(choice, segment):
             return
-        places: list[Place] = []
+        segments: list[Segment] = []
         for branch in choice.branches:
-            inner = Place(branch.inner, place, self.clock)
+            inner = Segment(branch.inner, segment, self.clock)
             self.run(branch.body, inner)
-            places.append(inner)
-        place.actions.append(Decision(choice, [p.actions for p in places], places))
+            segments.append(inner)
+        segment.actions.append(Decision(choice, [p.actions for p in segments], segments))
 
-    def optional(self, choice: Choice, place: Place) -> bool:
+    def optional(self, choice: Choice, segment: Segment) -> bool:
         """Whether a condition is one module more or less, so that an nn.Identity can stand for it where it is not."""
         if len(choice.branches) != 1 or len(choice.branches[0].body) != 1:
             return False
@@ -225,68 +225,68 @@ class Router:
         names = {s.name for s in leaf.steps}
         if not choice.group.in_loop and any(names & self.members[call] for call in without):
             return False  # where it is not, something else has its name
-        value = self.find(place, {branch.inner.above[i]: s.inputs[0] for i, s in enumerate(leaf.steps)})
+        value = self.find(segment, {branch.inner.above[i]: s.inputs[0] for i, s in enumerate(leaf.steps)})
         if value is None:
             return False
         value.uses += 1
-        row = [self.seen(value, place, lane) for lane in range(place.group.count)]
+        row = [self.seen(value, segment, lane) for lane in range(segment.group.count)]
         for i, step in enumerate(leaf.steps):
             row[branch.inner.above[i]] = step.outputs[0]
-        place.actions.append(Call(leaf, [value], [place.add(Value(row, self.clock))], choice))
+        segment.actions.append(Call(leaf, [value], [segment.add(Value(row, self.clock))], choice))
         return True
 
     # ------------------------------------------------------------ which value
 
-    def take(self, place: Place, wanted: Wanted) -> Value:
-        value = self.find(place, wanted)
+    def take(self, segment: Segment, wanted: Wanted) -> Value:
+        value = self.find(segment, wanted)
         if value is None:
-            raise Unlike
+            raise CannotMerge
         value.uses += 1
         return value
 
-    def find(self, place: Place, wanted: Wanted) -> Value | None:
-        """The value with this row that stands already or can be made, None where there is no such."""
-        return self.standing(place, wanted, None) or self.made(place, wanted, None)
+    def find(self, segment: Segment, wanted: Wanted) -> Value | None:
+        """The value with this row, made if need be; None if there is none."""
+        return self.standing(segment, wanted, None) or self.made(segment, wanted, None)
 
-    def standing(self, place: Place, wanted: Wanted, limit: int | None) -> Value | None:
+    def standing(self, segment: Segment, wanted: Wanted, limit: int | None) -> Value | None:
         lane, tensor = next(iter(wanted.items()))
-        for value in reversed(place.at(lane, tensor)):
+        for value in reversed(segment.at(lane, tensor)):
             if (limit is None or value.time < limit) and all(value.row[i] == t for i, t in wanted.items()):
                 return value
-        outer = self.outer(place, wanted)
-        return None if outer is None or place.around is None else self.standing(place.around, outer, place.start)
+        outer = self.outer(segment, wanted)
+        return None if outer is None or segment.around is None else self.standing(segment.around, outer, segment.start)
 
     @staticmethod
-    def outer(place: Place, wanted: Wanted) -> Wanted | None:
-        """What is wanted, in the lanes of the place around; None where rounds of a loop want different tensors."""
-        if place.around is None:
+    def outer(segment: Segment, wanted: Wanted) -> Wanted | None:
+        """The wanted tensors in the lanes of the outer segment; None if rounds of a loop want different tensors."""
+        if segment.around is None:
             return None
-        above = place.group.above
+        above = segment.group.above
         found: Wanted = {}
         for lane, tensor in wanted.items():
             if found.setdefault(above[lane], tensor) != tensor:
                 return None
         return found
 
-    def made(self, place: Place, wanted: Wanted, limit: int | None) -> Value | None:
-        for action in reversed(place.actions):
-            if isinstance(action, Decision) and (limit is None or action.places[0].start < limit):
-                value = self.join(action, place, wanted)
+    def made(self, segment: Segment, wanted: Wanted, limit: int | None) -> Value | None:
+        for action in reversed(segment.actions):
+            if isinstance(action, Decision) and (limit is None or action.segments[0].start < limit):
+                value = self.join(action, segment, wanted)
                 if value is not None:
                     return value
-        if place.group.loop is not None:
-            value = self.carry(place, wanted)
+        if segment.group.loop is not None:
+            value = self.carry(segment, wanted)
             if value is not None:
                 return value
-        outer = self.outer(place, wanted)
-        return None if outer is None or place.around is None else self.made(place.around, outer, place.start)
+        outer = self.outer(segment, wanted)
+        return None if outer is None or segment.around is None else self.made(segment.around, outer, segment.start)
 
-    def join(self, decision: Decision, place: Place, wanted: Wanted) -> Value | None:
-        start = decision.places[0].start
+    def join(self, decision: Decision, segment: Segment, wanted: Wanted) -> Value | None:
+        start = decision.segments[0].start
         rest = dict(wanted)
         branches: list[Value | None] = []
         own = False
-        for inner in decision.places:
+        for inner in decision.segments:
             part = {i: rest.pop(lane) for i, lane in enumerate(inner.group.above) if lane in rest}
             value: Value | None = None
             if part:
@@ -302,27 +302,27 @@ class Router:
             return None
         passed: Value | None = None
         if rest:
-            passed = self.standing(place, rest, start) or self.made(place, rest, start)
+            passed = self.standing(segment, rest, start) or self.made(segment, rest, start)
             if passed is None:
                 return None
-        row: list[Tensor | None] = [None] * place.group.count
-        for inner, value in zip(decision.places, branches, strict=True):
+        row: list[Tensor | None] = [None] * segment.group.count
+        for inner, value in zip(decision.segments, branches, strict=True):
             if value is not None:
                 for i, lane in enumerate(inner.group.above):
                     row[lane] = self.seen(value, inner, i)
         if passed is not None:
-            taken = {lane for inner in decision.places for lane in inner.group.above}
-            for lane in range(place.group.count):
+            taken = {lane for inner in decision.segments for lane in inner.group.above}
+            for lane in range(segment.group.count):
                 if lane not in taken:
-                    row[lane] = self.seen(passed, place, lane)
+                    row[lane] = self.seen(passed, segment, lane)
         for value in (*branches, passed):
             if value is not None:
                 value.uses += 1
-        joined = place.add(Value(row, start))
+        joined = segment.add(Value(row, start))
         decision.joins.append(Join(joined, branches, passed))
         return joined
 
-    def within(self, inner: Place, wanted: Wanted) -> Value | None:
+    def within(self, inner: Segment, wanted: Wanted) -> Value | None:
         """A value made in a branch itself, or by a condition in it."""
         lane, tensor = next(iter(wanted.items()))
         for value in reversed(inner.at(lane, tensor)):
@@ -336,31 +336,31 @@ class Router:
         return None
 
     @staticmethod
-    def seen(value: Value, place: Place, lane: int) -> Tensor | None:
-        """A value's tensor in a lane of a place that lies within the place where the value was made."""
-        while place is not value.place:
-            assert place.around is not None
-            lane = place.group.above[lane]
-            place = place.around
+    def seen(value: Value, segment: Segment, lane: int) -> Tensor | None:
+        """A value's tensor in a lane of a segment that lies within the segment where the value was made."""
+        while segment is not value.segment:
+            assert segment.around is not None
+            lane = segment.group.above[lane]
+            segment = segment.around
         return value.row[lane]
 
-    def carry(self, place: Place, wanted: Wanted) -> Value | None:
+    def carry(self, segment: Segment, wanted: Wanted) -> Value | None:
         """A value that the loop carries: one from outside in the first round, one of the round before in others."""
-        assert place.around is not None
-        group = place.group
+        assert segment.around is not None
+        group = segment.group
         first = {group.above[lane]: t for lane, t in wanted.items() if group.rounds[lane] == 0}
         if not first or not any(group.rounds[lane] for lane in wanted):
             return None
-        start = self.standing(place.around, first, place.start) or self.made(place.around, first, place.start)
+        start = self.standing(segment.around, first, segment.start) or self.made(segment.around, first, segment.start)
         if start is None:
             return None
         row: list[Tensor | None] = [wanted.get(lane) for lane in range(group.count)]
         for lane, k in enumerate(group.rounds):
             if k == 0:
-                row[lane] = self.seen(start, place.around, group.above[lane])
-        value = place.add(Value(row, place.start))
+                row[lane] = self.seen(start, segment.around, group.above[lane])
+        value = segment.add(Value(row, segment.start))
         start.uses += 1
-        place.carried.append(Carried(value, start))
+        segment.carried.append(Carried(value, start))
         return value
 
 

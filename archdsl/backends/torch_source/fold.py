@@ -1,7 +1,7 @@
 """The calls of one block laid side by side: steps of a site become one entry, loops and conditions come back.
 
 The entries are found from what was placed, never by running the spec a second time: an entry stands for exactly the
-steps that it holds, one a lane.
+steps that it holds, one per lane.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from archdsl.backends.torch_source.cells import Cell, Region, Step
 from archdsl.common.source import Span
 from archdsl.syntax import tree
 
-Way: TypeAlias = tuple[tuple[int, int], ...]
+Unrolled: TypeAlias = tuple[tuple[int, int], ...]
 """The unrolled loops around an entry: (identity of the region, round)."""
 
 
-class Unlike(Exception):
+class CannotMerge(Exception):
     """These calls cannot be one class."""
 
 
-class Irregular(Exception):
+class CannotReroll(Exception):
     """A loop that cannot be written as one: its rounds are to be written out."""
 
     def __init__(self, loop: Loop) -> None:
@@ -44,7 +44,7 @@ class Group:
 
     @property
     def in_loop(self) -> bool:
-        """Whether the code stands in a loop."""
+        """Whether the code is in a loop."""
         group: Group | None = self
         while group is not None and group.loop is None:
             group = group.around
@@ -70,13 +70,13 @@ class Leaf:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """The body of a `for` or `repeat`: `counts` rounds of it, one number a lane of `group`."""
+    """The body of a `for` or `repeat`: `counts` rounds of it, one number per lane of `group`."""
 
     group: Group
     inner: Group
     counts: list[int]
     region: Region
-    way: Way
+    rounds_above: Unrolled
     body: list[Entry] = field(default_factory=list)
 
 
@@ -102,10 +102,10 @@ Entry: TypeAlias = Leaf | Loop | Choice
 
 @dataclass(slots=True, eq=False)
 class Folder:
-    """Folds calls into entries. `unrolled`: the loops to be written out, `inline`: which scopes stand in place."""
+    """Folds calls into entries. `unrolled`: the loops to be written out, `inline`: which scopes are in place."""
 
     inline: frozenset[object]
-    unrolled: set[tuple[int, Way]] = field(default_factory=set)
+    unrolled: set[tuple[int, Unrolled]] = field(default_factory=set)
     flat: set[object] = field(default_factory=set)
     """Scopes whose loops are written out always."""
     is_flat: bool = False
@@ -114,22 +114,24 @@ class Folder:
     branches: bool = True
     """Whether there may be conditions; where there may not, a loop that needs one is written out."""
 
-    def fold_cells(self, cells: Sequence[Cell], group: Group, way: Way = ()) -> list[Entry]:
-        """The entries of calls of one body. Raises Unlike where their steps do not fit together."""
+    def fold_cells(self, cells: Sequence[Cell], group: Group, rounds_above: Unrolled = ()) -> list[Entry]:
+        """The entries of calls of one body. Raises CannotMerge where their steps do not fit together."""
         regions = [] if self.by_position else cells[0].syntax.regions
         around, self.is_flat = self.is_flat, cells[0].key in self.flat
-        entries = self.fold(regions, group, [c.steps for c in cells], way)
+        entries = self.fold(regions, group, [c.steps for c in cells], rounds_above)
         self.is_flat = around
         return entries
 
-    def fold(self, regions: Sequence[Region], group: Group, lanes: Sequence[Sequence[Step]], way: Way) -> list[Entry]:
+    def fold(
+        self, regions: Sequence[Region], group: Group, lanes: Sequence[Sequence[Step]], rounds_above: Unrolled
+    ) -> list[Entry]:
         found: dict[tuple[int, object], dict[int, list[Step]]] = {}
         for lane, steps in enumerate(lanes):
             last: tuple[int, object] | None = None
             for number, step in enumerate(steps):
                 key = (number, 0) if self.by_position else self._key(regions, step)
                 if key != last and last is not None and not self.by_position and self._place(key) < self._place(last):
-                    raise Unlike
+                    raise CannotMerge
                 last = key
                 found.setdefault(key, {}).setdefault(lane, []).append(step)
         entries: list[Entry] = []
@@ -137,11 +139,11 @@ class Folder:
             kind = key[1]
             if isinstance(kind, Region):
                 if isinstance(kind.statement, tree.If):
-                    entries += self._choice(kind, group, found[key], way)
+                    entries += self._choice(kind, group, found[key], rounds_above)
                 else:
-                    entries += self._loop(kind, group, found[key], way)
+                    entries += self._loop(kind, group, found[key], rounds_above)
             else:
-                entries += self._leaf(group, found[key], way)
+                entries += self._leaf(group, found[key], rounds_above)
         return entries
 
     @staticmethod
@@ -153,75 +155,77 @@ class Folder:
         region = _region_of(regions, step)
         return (step.position, step.site) if region is None else (region.span.start, region)
 
-    def _leaf(self, group: Group, found: dict[int, list[Step]], way: Way) -> list[Entry]:
+    def _leaf(self, group: Group, found: dict[int, list[Step]], rounds_above: Unrolled) -> list[Entry]:
         if any(len(steps) != 1 for steps in found.values()):
-            raise Unlike
+            raise CannotMerge
         if len(found) == group.count:
-            return [self._one(group, [found[i][0] for i in range(group.count)], way)]
+            return [self._one(group, [found[i][0] for i in range(group.count)], rounds_above)]
         lanes = list(found)
         inner = Group(len(lanes), group, lanes)
-        return self._branch(group, [Branch(inner, [self._one(inner, [found[i][0] for i in lanes], way)])])
+        return self._branch(group, [Branch(inner, [self._one(inner, [found[i][0] for i in lanes], rounds_above)])])
 
     def _branch(self, group: Group, branches: list[Branch]) -> list[Entry]:
         if not self.branches:
-            raise Unlike
+            raise CannotMerge
         return [Choice(group, branches)]
 
-    def _one(self, group: Group, steps: list[Step], way: Way) -> Leaf:
+    def _one(self, group: Group, steps: list[Step], rounds_above: Unrolled) -> Leaf:
         cells = [s.member for s in steps if isinstance(s.member, Cell)]
         if not cells or cells[0].key not in self.inline:
             return Leaf(group, steps)
         if len(cells) != len(steps) or any(c.key != cells[0].key for c in cells):
-            raise Unlike
-        return Leaf(group, steps, self.fold_cells(cells, group, way))
+            raise CannotMerge
+        return Leaf(group, steps, self.fold_cells(cells, group, rounds_above))
 
-    def _choice(self, region: Region, group: Group, found: dict[int, list[Step]], way: Way) -> list[Entry]:
+    def _choice(
+        self, region: Region, group: Group, found: dict[int, list[Step]], rounds_above: Unrolled
+    ) -> list[Entry]:
         taken: dict[int, list[int]] = {}
         for lane, steps in found.items():
             branches = {_branch_of(region, s) for s in steps}
             if len(branches) != 1:
-                raise Unlike
+                raise CannotMerge
             taken.setdefault(branches.pop(), []).append(lane)
         if len(taken) == 1 and len(found) == group.count:
             (number,) = taken
-            return self.fold(region.branches[number][2], group, [found[i] for i in range(group.count)], way)
+            return self.fold(region.branches[number][2], group, [found[i] for i in range(group.count)], rounds_above)
         branches_found: list[Branch] = []
         for number in sorted(taken):
             lanes = taken[number]
             condition, _, regions = region.branches[number]
             inner = Group(len(lanes), group, lanes)
-            body = self.fold(regions, inner, [found[i] for i in lanes], way)
+            body = self.fold(regions, inner, [found[i] for i in lanes], rounds_above)
             branches_found.append(Branch(inner, body, condition))
         return self._branch(group, branches_found)
 
-    def _loop(self, region: Region, group: Group, found: dict[int, list[Step]], way: Way) -> list[Entry]:
+    def _loop(self, region: Region, group: Group, found: dict[int, list[Step]], rounds_above: Unrolled) -> list[Entry]:
         regions = region.branches[0][2]
         rounds = {lane: _rounds(region, steps) for lane, steps in found.items()}
         counts = [len(rounds.get(i, ())) for i in range(group.count)]
         if max(counts) == 1:
             if min(counts) == 1:
-                return self.fold(regions, group, [rounds[i][0] for i in range(group.count)], way)
+                return self.fold(regions, group, [rounds[i][0] for i in range(group.count)], rounds_above)
             lanes = [i for i, n in enumerate(counts) if n]
             inner = Group(len(lanes), group, lanes)
-            body = self.fold(regions, inner, [rounds[i][0] for i in lanes], way)
+            body = self.fold(regions, inner, [rounds[i][0] for i in lanes], rounds_above)
             return self._branch(group, [Branch(inner, body)])
-        if self.is_flat or (id(region), way) in self.unrolled or self._short(counts, rounds):
+        if self.is_flat or (id(region), rounds_above) in self.unrolled or self._short(counts, rounds):
             if min(counts) != max(counts):
-                raise Unlike
+                raise CannotMerge
             entries: list[Entry] = []
             for k in range(counts[0]):
                 steps = [rounds[i][k] for i in range(group.count)]
-                entries += self.fold(regions, group, steps, (*way, (id(region), k)))
+                entries += self.fold(regions, group, steps, (*rounds_above, (id(region), k)))
             return entries
         lanes = [i for i in range(group.count) for _ in range(counts[i])]
         inner = Group(len(lanes), group, lanes, rounds=[k for n in counts for k in range(n)])
-        loop = Loop(group, inner, counts, region, way)
+        loop = Loop(group, inner, counts, region, rounds_above)
         inner.loop = loop
         steps_of = [steps for i in range(group.count) for steps in rounds.get(i, ())]
         try:
-            loop.body = self.fold(regions, inner, steps_of, way)
-        except Unlike:
-            raise Irregular(loop) from None
+            loop.body = self.fold(regions, inner, steps_of, rounds_above)
+        except CannotMerge:
+            raise CannotReroll(loop) from None
         return [loop]
 
     @staticmethod
@@ -238,8 +242,8 @@ def refuse(group: Group) -> NoReturn:
     while group.loop is None and group.around is not None:
         group = group.around
     if group.loop is not None:
-        raise Irregular(group.loop)
-    raise Unlike
+        raise CannotReroll(group.loop)
+    raise CannotMerge
 
 
 def _inside(span: Span, start: int, end: int) -> bool:
@@ -254,7 +258,7 @@ def _branch_of(region: Region, step: Step) -> int:
     for number, (_, span, _) in enumerate(region.branches):
         if _inside(span, step.site[0], step.site[1]):
             return number
-    raise Unlike
+    raise CannotMerge
 
 
 def _rounds(region: Region, steps: Sequence[Step]) -> list[list[Step]]:

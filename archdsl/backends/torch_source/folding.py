@@ -69,7 +69,7 @@ for norm, at, conv, start, count, eps, groups in FOLDED:
         factor = factor * state[f"{norm}.weight"][taken]
         shift = state[f"{norm}.bias"][taken] - mean * factor
     weight = folded[f"{conv}.weight"].clone()
-    if groups:  # a transposed convolution, whose output channels do not stand first
+    if groups:  # a transposed convolution, whose output channels are not first
         weight = weight.reshape(groups, -1, *weight.shape[1:])
         weight = weight.transpose(1, 2).flatten(0, 1)
     bias = folded.get(f"{conv}.bias", weight.new_zeros(len(weight))).clone()
@@ -164,7 +164,7 @@ def _end(norm: str, conv: str) -> tuple[str, str]:
 
 
 def _found(table: Mapping[str, str], norm: str) -> str | None:
-    """What the function of the file makes of a batchnorm's path."""
+    """The result of the file's own function for a batchnorm's path."""
     end = next((e for e in table if f".{norm}".endswith(f".{e}")), None)
     return None if end is None else norm.removesuffix(end) + table[end]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Tuple, simplify
-from archdsl.backends.torch_source.fold import Leaf, Unlike, refuse
+from archdsl.backends.torch_source.fold import CannotMerge, Leaf, refuse
 from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plan import Made
 from archdsl.graph import Node
@@ -67,9 +67,9 @@ class Forms:
         return self.numbers.resolve(row, leaf.group, hints, "std") if row else None
 
     def rows(self, leaf: Leaf) -> Iterator[tuple[Argument, list[object]]]:
-        """The arguments of a leaf's forms that any of them has to give, with one value a lane.
+        """The arguments of a leaf's forms that any of them has to give, with one value per lane.
 
-        Raises Unlike where forms differ in more than numbers.
+        Raises CannotMerge where forms differ in more than numbers.
         """
         forms = [s.form for s in leaf.steps]
         if not alike(forms):
@@ -77,7 +77,7 @@ class Forms:
         lanes = [accepted(form) for form in forms]
         names = [a.name for a in lanes[0]]
         if any([a.name for a in lane] != names for lane in lanes):
-            raise Unlike
+            raise CannotMerge
         for row in zip(*lanes, strict=True):
             if any(a.is_given for a in row):
                 yield row[0], [a.value for a in row]
@@ -151,7 +151,7 @@ def accepted(form: TorchForm | None) -> Sequence[Argument]:
 
 
 def kind(form: TorchForm | None) -> object:
-    """What a form is, but for its numbers."""
+    """The kind of a form, without its numbers."""
     match form:
         case ModuleForm():
             rule = form.start.rule if form.start is not None else ""

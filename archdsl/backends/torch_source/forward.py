@@ -18,7 +18,7 @@ from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.emitter import Emitter
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.fold import Leaf, Loop, Unlike, leaves
+from archdsl.backends.torch_source.fold import CannotMerge, Leaf, Loop, leaves
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
@@ -70,7 +70,7 @@ class Forward:
     made: Constructor
     flow: flows.Flow
     loop_names: dict[str, str] = field(default_factory=dict)
-    """What variables of loops are called."""
+    """The names of loop variables."""
     loop_members: dict[Leaf, py.Expr] = field(default_factory=dict)
     """Members that a loop goes over."""
     composed: Layout = field(default_factory=lambda: Layout([], {}))
@@ -188,7 +188,7 @@ class Forward:
             own = [s.name for s in leaf.steps]
             if leaf.steps[0].declares and (own == names if leaf.group is called.group else {*own} == {*names}):
                 return leaf
-        raise Unlike
+        raise CannotMerge
 
     def value(self, expr: py.Expr, name: str = "") -> py.Expr:
         """An expression in `forward`: parameters are attributes there, and what is made of them is one itself."""
@@ -198,7 +198,7 @@ class Forward:
         return self.made.attributes.store(name, expr)
 
     def names(self, expr: py.Expr) -> dict[str, str | py.Expr]:
-        """What the variables of an expression are here."""
+        """The Python expressions of an expression's variables."""
         return {
             name: self.loop_names.get(name, "i")
             if self.made.scope.is_of_loop(name)
@@ -239,7 +239,7 @@ class Forward:
         self.code.add(py.Do(result, "return"))
 
     def returned(self) -> list[py.Expr]:
-        """What is given back: variables, those of training None where the module does not train."""
+        """The returned variables; outputs of training are None if the module does not train."""
         names = self.composed.names
         if not self.is_model or len(self.file.graph.outputs) < 2:
             return [self.whole(v, py.Var(names[v])) for v in self.flow.outputs]
@@ -265,7 +265,7 @@ class Forward:
                 return
 
     def returned_call(self, statement: drafts.Statement) -> py.Expr | None:
-        """What a last statement computes, where its type is known to be a tensor."""
+        """The expression of a last statement, if it is known to be a tensor."""
         if not isinstance(statement, drafts.Assign) or statement.grows is not None:
             return None
         if statement.call.outputs != self.flow.outputs:

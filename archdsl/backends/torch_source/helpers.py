@@ -1,4 +1,4 @@
-"""Source of the functions that generated files need beside their classes: text that goes into a file as it stands."""
+"""Source of the functions that generated files need beside their classes: text that goes into a file as it is."""
 
 from __future__ import annotations
 

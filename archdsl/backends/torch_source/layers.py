@@ -1,4 +1,4 @@
-"""What a constructor makes for a member: the call of its class, or an nn.Sequential with what stands in it."""
+"""The constructor's expression for a member: the call of its class, or an nn.Sequential with its members."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.backends.torch_source.helpers import FILLED
 from archdsl.backends.torch_source.names import identifier, is_attribute, unique
-from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, weighty
+from archdsl.backends.torch_source.plan import Made, Plan, has_weights, is_labelled
 from archdsl.backends.torch_source.scope import Scope
-from archdsl.backends.torch_source.starts import helper, is_statement, way
+from archdsl.backends.torch_source.starts import helper, init_of, is_statement
 from archdsl.graph import Node
 from archdsl.ops.forms import ModuleForm
 
@@ -55,7 +55,7 @@ class Layers:
             self.file.helper(FILLED)
             numbers = [py.Keyword(name, py.Const(lists(numbers))) for name, numbers in form.fill.items()]
             found = call("filled", found, *[py.Keyword("frozen", py.Const(True))] * bool(form.frozen), *numbers)
-        start = way(made)
+        start = init_of(made)
         if start is not None and form.kind not in self.file.alike and not is_statement(self.plan, leaf):
             function = helper(start)
             self.file.helper(function)
@@ -95,7 +95,7 @@ class Layers:
             assert isinstance(entry, Leaf)
             made = self.plan.made[entry]
             label = made.name
-            if not is_labelled(entry.steps[0]) and not weighty(made):
+            if not is_labelled(entry.steps[0]) and not has_weights(made):
                 name = unique(attribute_base(entry, made), taken)
                 taken.add(name)
                 label = [name]

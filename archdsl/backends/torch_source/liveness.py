@@ -33,7 +33,7 @@ class Spot:
 
 @dataclass(slots=True, eq=False)
 class Lives:
-    """The stretches in which each value lives, and the point before each condition, where copies may stand."""
+    """The stretches in which each value lives, and the point before each condition, where copies can go."""
 
     stretches: dict[Value, list[Stretch]] = field(default_factory=dict)
     heads: dict[Decision, int] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Lives:
                     raise AssertionError("copies come later")
 
     def leave(self, spot: Spot, ends: Mapping[Value, int]) -> set[Value]:
-        """What lives behind a statement that holds others."""
+        """The values alive after a compound statement."""
         for value, end in ends.items():
             self.live(value, spot.end + 1, end)
         return set(ends)

@@ -15,10 +15,10 @@ from archdsl.backends.torch_source.helpers import HOLDER_OF, MEMBER
 from archdsl.backends.torch_source.layers import Layers, attribute_base, attribute_name
 from archdsl.backends.torch_source.names import is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
-from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_shared, weighty
+from archdsl.backends.torch_source.plan import Made, Plan, has_weights, is_labelled, is_shared
 from archdsl.backends.torch_source.rows import Parts, Row, alone, find_rows, is_list
 from archdsl.backends.torch_source.scope import Scope, label_of
-from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
+from archdsl.backends.torch_source.starts import filling, init_of, is_biased, is_statement, without
 from archdsl.ops.forms import FunctionForm, ModuleForm, ParameterForm
 from archdsl.ops.init import RULES
 
@@ -27,7 +27,7 @@ SELF = py.Var("self")
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A module that members stand in."""
+    """A module that holds members."""
 
     owner: py.Expr
     body: list[py.Statement]
@@ -52,7 +52,7 @@ class Members:
     by_path: set[Leaf] = field(default_factory=set)
     """Members that are no attributes."""
     holders: dict[py.Expr, list[Holder]] = field(default_factory=dict)
-    """Modules that members with dots in their names stand in, by their path as it is written."""
+    """The modules that hold members with dots in their names, by their paths as written."""
     held: set[tuple[int, str]] = field(default_factory=set)
     """The paths of the holders that are made already, each with the call that has it."""
     is_dict: bool = False
@@ -67,7 +67,7 @@ class Members:
         return not isinstance(made.form, FunctionForm) and self.functional(leaf) is None
 
     def has_weights(self, leaf: Leaf) -> bool:
-        return self.has_member(leaf) and weighty(self.plan.made[leaf])
+        return self.has_member(leaf) and has_weights(self.plan.made[leaf])
 
     def functional(self, leaf: Leaf) -> str | None:
         """The method of a tensor that stands for a module in `forward`, where that is the custom."""
@@ -146,7 +146,7 @@ class Members:
 
     def fill(self, leaf: Leaf, made: Made) -> None:
         """The statements that fill the weight of an attribute, where the spec says how."""
-        start = way(made)
+        start = init_of(made)
         if start is None or not isinstance(made.form, ModuleForm):
             return
         if made.form.kind not in self.file.alike and is_statement(self.plan, leaf):
@@ -175,7 +175,7 @@ class Members:
         self.attributes[leaf] = self.access(label, self.scope.names)
 
     def holder(self, pieces: Sequence[Sequence[str | py.Expr]], paths: Sequence[Sequence[tuple[int, str]]]) -> py.Expr:
-        """The module that a member with dots in its name stands in; made where it is not there yet.
+        """The module that holds a member with dots in its name; made if it does not exist yet.
 
         `paths` are those that the holders have where the code runs, each with the call that has it.
         """
@@ -228,7 +228,7 @@ class Members:
             passed += [name_of(leaf)] if self.has_weights(leaf) else []
 
     def overtakes(self, holder: list[str], member: list[str]) -> bool:
-        """Whether a holder that is made now comes before a member that is to stand before it in the state_dict."""
+        """Whether a holder made now would come before a member that precedes it in the state_dict."""
         shared = next((i for i, (a, b) in enumerate(zip(holder, member, strict=False)) if a != b), len(holder))
         return shared < len(holder) and (0, ".".join(holder[: shared + 1])) not in self.held
 
@@ -338,7 +338,7 @@ def is_own(owner: py.Expr) -> bool:
 
 
 def holder_paths(leaf: Leaf) -> list[list[tuple[int, str]]]:
-    """The paths of the modules that a member stands in, the outermost first: one for each time that it is made."""
+    """The paths of the modules that a member is in, the outermost first: one for each time that it is made."""
     rows = [(leaf.group.out(lane), step.name.split(".")) for lane, step in enumerate(leaf.steps)]
     return [[(call, ".".join(names[:i])) for call, names in rows] for i in range(1, len(rows[0][1]))]
 
@@ -349,7 +349,7 @@ def name_of(leaf: Leaf) -> list[str]:
 
 
 def homes(entries: Sequence[Entry], branch: int = 0) -> Iterator[tuple[int, Leaf]]:
-    """The leaves in order, each with the innermost branch of a condition that it stands in, 0 for none."""
+    """The leaves in order, each with the innermost branch of a condition that it is in, 0 for none."""
     for entry in entries:
         match entry:
             case Leaf():

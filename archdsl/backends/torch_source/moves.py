@@ -66,7 +66,7 @@ class _Arranging:
         cell.steps += self.moves(scope, member, map(self.turned, behind), end, step.rounds, implied)
 
     def order(self, step: Step, node: Node, scope: Scope) -> None:
-        """Gives the step of an operation its form and tensors; a size is read from a tensor as it stands there."""
+        """Gives the step of an operation its form and tensors; sizes are read in its present axis order."""
         is_last = node.id in self.layout.last
         if step.declares or step.calls:
             step.inputs = tuple(self.ordered(t, is_last) for t in step.inputs)
@@ -125,14 +125,14 @@ class _Arranging:
         return self.ordered(tensor, not isinstance(tensor, Last))
 
     def enters(self, scope: Scope, tensor: Tensor) -> bool:
-        """Whether a tensor flows into a scope with the channels last; one that only tells a size comes as it stands."""
+        """Whether a tensor flows into a scope with the channels last; one that only tells a size comes as it is."""
         found = self.layout.entering.get((scope, tensor))
         if found is None:
             return scope.parent is not None and self.stands_last(tensor, scope.parent)
         return found
 
     def leaves(self, scope: Scope, tensor: Tensor) -> bool:
-        """Whether a tensor flows out of a scope with the channels last; one that only tells a size as it stands."""
+        """Whether a tensor flows out of a scope with the channels last; one that only tells a size as it is."""
         found = self.layout.leaving.get((scope, tensor))
         return self.stands_last(tensor, scope) if found is None else found
 

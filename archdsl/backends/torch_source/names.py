@@ -20,11 +20,11 @@ MODULE_ATTRIBUTES = frozenset(
     training type update values xpu zero_grad
     """.split()  # noqa: SIM905
 )
-"""What an nn.Module or nn.Sequential owns already, so that no member can be an attribute of that name."""
+"""Attributes of nn.Module and nn.Sequential, whose names no member can have."""
 
 
 def is_owned(name: str) -> bool:
-    """Whether every nn.Module has an attribute of that name: the member then stands in `_modules` alone."""
+    """Whether every nn.Module has an attribute of that name: the member then is in `_modules` alone."""
     return name in MODULE_ATTRIBUTES or (name.startswith("_") and name.endswith("_")) or name.startswith("_")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.expressions import Binary, Const, Env, Expr, Var
-from archdsl.backends.torch_source.fold import Group, Irregular, Unlike, refuse
+from archdsl.backends.torch_source.fold import CannotMerge, CannotReroll, Group, refuse
 from archdsl.backends.torch_source.plan import Parameter, Plan, Running
 
 LONG = 5
@@ -25,7 +25,7 @@ LONG = 5
 class Frame:
     """Lanes: the calls of a block (or rounds of a loop within them) that one piece of code stands for.
 
-    `values` has a row for each variable, one value a lane, in order of preference.
+    `values` has a row for each variable, one value per lane, in order of preference.
     """
 
     count: int
@@ -37,7 +37,7 @@ class Frame:
         return lambda name: (self.values[name] if name in self.values else self.running[name])[lane]
 
     def row(self, expr: Expr) -> list[object] | None:
-        """The values of an expression, one a lane; None where one has none."""
+        """The values of an expression, one per lane; None where one has none."""
         found = self.known(expr)
         return found if len(found) == self.count else None
 
@@ -107,12 +107,12 @@ class Numbers:
     used: dict[str, None] = field(default_factory=dict)
     """Parameters and variables of loops that some number takes."""
     recent: list[Expr] = field(default_factory=list)
-    """What was found lately, which the next numbers often are, too."""
+    """The latest results, which often fit the next numbers, too."""
     running: dict[str, Running] = field(default_factory=dict)
     owner: str = ""
     """The member that is being settled, for the names of parameters that the spec does not have."""
     sources: dict[str, Expr] = field(default_factory=dict)
-    """What the variables of loops go over."""
+    """The iterables of the loops' variables."""
 
     def frame(self, group: Group) -> Frame:
         if group not in self.frames:
@@ -149,10 +149,13 @@ class Numbers:
         stated: Expr | None = None,
         free: Collection[int] = (),
     ) -> Expr:
-        """The expression for a number with these values, one a lane; a new parameter where there is no other way.
+        """The expression for a number with these values, one per lane; a new parameter where there is no other way.
 
         `stated` is what the spec says for it, the hints are what else it may be. Any value will do in `free` lanes.
         """
+        if stated is not None and self.is_pick(stated):
+            return self.picked(row, group, name, free)
+        hints = [h for h in hints if not self.is_pick(h)]
         if stated is not None:
             firm = self.plan.complete or self.is_element(stated, group)
             if firm and self.frame(group).agrees(stated, row):
@@ -176,11 +179,41 @@ class Numbers:
         values = self.frame(group).values
         return any(name in values and not ex.constant(values[name]) for name in lists)
 
+    def is_pick(self, expr: Expr) -> bool:
+        """Whether it picks, by a number of the call, from a list that all calls of a body share.
+
+        The class takes what is picked instead of both.
+        """
+        scope = self.plan.cells[0].scope
+        if scope.definition is not None or self.group.count == 1:
+            return False
+        known = self.parameters
+        return any(
+            isinstance(e, ex.Item)
+            and isinstance(e.base, Var)
+            and (e.base.name in known and ex.constant(known[e.base.name].values))
+            and any(n in known and not ex.constant(known[n].values) for n in ex.variables(e.index))
+            for e in ex.parts(expr)
+        )
+
+    def picked(self, row: Sequence[object], group: Group, name: str, free: Collection[int]) -> Expr:
+        """What was picked from a list: a parameter of these values. A formula would fit them by chance."""
+        lanes = [i for i in range(len(row)) if i not in free]
+        for known, values in self.frame(group).values.items():
+            if known in self.parameters and all(ex.same(values[i], row[i]) for i in lanes):
+                return self.keep(Var(known))
+        if group.around is None:
+            return self.parameter(name, list(row), free)
+        found = self.calls(row, group)
+        if found is None:
+            return self.column(row, group, name)
+        return self.picked(found[0], group.around, name, found[1])
+
     def is_running(self, expr: Expr) -> bool:
         return any(name in self.running for name in ex.variables(expr))
 
     def stated_here(self, row: Sequence[object], group: Group, stated: Expr | None) -> Expr | None:
-        """What the spec says for a number that is the same in the calls that have it, but would not be in others."""
+        """The spec's expression for a number that is equal in the calls that have it, but would differ in others."""
         if stated is None or group.around is None or not ex.constant(row):
             return None
         if self.is_running(stated) or not self.frame(group).agrees(stated, row):
@@ -189,15 +222,22 @@ class Numbers:
 
     def resolve_outside(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
         """A number that depends on the call alone, or on the round of a loop by a table."""
+        found = self.calls(row, group)
+        if found is None:
+            return self.column(row, group, name)
+        assert group.around is not None
+        return self.resolve(found[0], group.around, hints, name, free=found[1])
+
+    def calls(self, row: Sequence[object], group: Group) -> tuple[list[object], set[int]] | None:
+        """The value for each lane outside, and the lanes that have none; None where one has several."""
         by_lane: dict[int, object] = {}
         for lane, value in enumerate(row):
             if not ex.same(by_lane.setdefault(group.above[lane], value), value):
-                return self.column(row, group, name)
+                return None
         assert group.around is not None
         fill = next(iter(by_lane.values()))
         lanes = range(group.around.count)
-        free = {i for i in lanes if i not in by_lane}
-        return self.resolve([by_lane.get(i, fill) for i in lanes], group.around, hints, name, free=free)
+        return [by_lane.get(i, fill) for i in lanes], {i for i in lanes if i not in by_lane}
 
     def progression(self, row: Sequence[object], group: Group, least: int) -> Expr | None:
         """a + b * index, where a and b depend on what is outside of the loop, and `least` rounds bear it out."""
@@ -226,13 +266,13 @@ class Numbers:
         return found if self.frame(group).agrees(found, row) else None
 
     def column(self, row: Sequence[object], group: Group, name: str) -> Expr:
-        """A number that each round of a loop takes from a list. Raises Irregular where writing them out is plainer."""
+        """A number that each round of a loop takes from a list. Raises CannotReroll if separate lines are plainer."""
         loop = group.loop
         assert group.around is not None
         if loop is None:
             refuse(group)
         if min(loop.counts) == max(loop.counts) and (loop.counts[0] < 6 or len(self.plan.headings[loop].columns) > 1):
-            raise Irregular(loop)
+            raise CannotReroll(loop)
         heading = self.plan.headings[loop]
         tuples: list[tuple[object, ...]] = []
         lane = 0
@@ -240,7 +280,7 @@ class Numbers:
             tuples.append(tuple(row[lane : lane + count]))
             lane += count
         if loop.group.around is None and loop.group.count == 1 and len(heading.names) > 0:
-            raise Irregular(loop)
+            raise CannotReroll(loop)
         over = self.resolve(tuples, group.around, [heading.over] if heading.over is not None else [], name + "s")
         variable = Var(f"{name}@{id(loop)}.{len(heading.columns)}")
         heading.columns.append((variable, over))
@@ -250,7 +290,7 @@ class Numbers:
     def parameter(self, name: str, values: list[object], free: Collection[int] = ()) -> Expr:
         """A parameter that the spec does not have: a new one, or one that agrees where neither is free."""
         if not all(map(ex.plain, values)):
-            raise Unlike
+            raise CannotMerge
         for found in self.parameters.values():
             both = [i for i in range(len(values)) if i not in free and i not in found.free]
             if (free or found.free) and both and all(ex.same(values[i], found.values[i]) for i in both):
@@ -289,10 +329,11 @@ class Numbers:
             name += "_"
         if name not in self.parameters:
             self.parameters[name] = Parameter(name, calls)
-            self.spread(self.parameters[name])
+            self.spread(self.parameters[name], stated=True)
         return Var(name)
 
-    def spread(self, parameter: Parameter) -> None:
-        """Tells the values of a parameter to all lanes."""
+    def spread(self, parameter: Parameter, stated: bool = False) -> None:
+        """Tells the values of a parameter to all lanes; one that only expressions of the spec may take is `stated`."""
         for group, frame in self.frames.items():
-            frame.values[parameter.name] = [parameter.values[group.out(i)] for i in range(group.count)]
+            values = frame.running if stated else frame.values
+            values[parameter.name] = [parameter.values[group.out(i)] for i in range(group.count)]

@@ -25,13 +25,13 @@ class Parameter:
 
     @property
     def is_option(self) -> bool:
-        """Whether it stands behind the others, and is given by name: a switch, or a class of modules."""
+        """Whether it follows the others and is passed by name: a switch, or a class of modules."""
         return all(isinstance(v, bool | Layer) for v in self.values)
 
 
 @dataclass(slots=True, eq=False)
 class Made:
-    """What stands for a leaf: a constructor or template, and its arguments."""
+    """The code of a leaf: a constructor or template, and its arguments."""
 
     head: str
     arguments: list[tuple[str | None, Expr]]
@@ -41,7 +41,7 @@ class Made:
     std: Expr | None = None
     """The standard deviation that the weight is drawn with, where the spec says it."""
     layer: Expr | None = None
-    """What gives the class of the module, where that is an argument."""
+    """The expression for the module's class, if that is an argument."""
 
     def values(self) -> list[Expr]:
         """All values that it takes."""
@@ -59,7 +59,7 @@ class Heading:
     columns: list[tuple[Var, Expr]] = field(default_factory=list)
     running: Running | None = None
     start: int = 0
-    """What the index counts from."""
+    """The first value of the index."""
 
     @property
     def variables(self) -> list[Var]:
@@ -128,7 +128,7 @@ def heads_within(plan: Plan, loop: Loop) -> Iterator[Expr]:
         yield from plan.headings[inner].values()
 
 
-def weighty(made: Made) -> bool:
+def has_weights(made: Made) -> bool:
     """Whether the keys of the state_dict may depend on a member's name."""
     return not isinstance(made.form, ModuleForm) or made.form.factory
 
@@ -141,7 +141,7 @@ def is_shared(plan: Plan, leaf: Leaf) -> bool:
     if plan.flow is None and leaf.group.in_loop:
         return False
     of_round = any("@" in name for e in made.values() for name in variables(e))
-    return not (is_labelled(leaf.steps[0]) or weighty(made) or of_round)
+    return not (is_labelled(leaf.steps[0]) or has_weights(made) or of_round)
 
 
 def is_needed(leaf: Leaf) -> bool:

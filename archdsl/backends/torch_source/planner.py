@@ -15,7 +15,7 @@ from archdsl.backends.torch_source.counting import count_from_start
 from archdsl.backends.torch_source.environment import Names, names_of, owner, parameters_of
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds
-from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, refuse
+from archdsl.backends.torch_source.fold import CannotReroll, Choice, Entry, Group, Leaf, Loop, refuse
 from archdsl.backends.torch_source.forms import Forms, alike
 from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
@@ -33,7 +33,7 @@ LONGEST = 7
 
 @dataclass(slots=True, eq=False)
 class Planner:
-    """Settles a class. Raises Unlike or Irregular where the calls cannot be one."""
+    """Settles a class. Raises CannotMerge or CannotReroll where the calls cannot be one."""
 
     graph: Graph
     numbers: Numbers
@@ -132,7 +132,7 @@ class Planner:
             if out is None or not inner.agrees(out, ends):
                 out = inner.find(ends)
             if out is None or flow is None:
-                raise Irregular(loop)
+                raise CannotReroll(loop)
             running.after[0] = out
             numbers.keep(out)
         if not min(loop.counts):
@@ -221,7 +221,7 @@ class Planner:
             self.forms.weight(leaf, label, hints)
 
     def hints(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> list[Expr]:
-        """What the spec says at the call, and the channels that flow in."""
+        """The spec's arguments at the call, and the input's channels."""
         flowing = [f for f in flows if f is not None]
         known = {**names.known, "it.channels": flowing[0]} if flowing else names.known
         said = [ex.translate(a.value, known) for a in names.arguments(leaf.steps[0])]
@@ -236,7 +236,7 @@ class Planner:
         return item.name.name if operations != {item.name.name} else None
 
     def stated_of_module(self, calling: Calling) -> dict[str, Expr]:
-        """What the spec says for the arguments of an operation's module, by their names in PyTorch."""
+        """The spec's expressions for the arguments of an operation's module, by their names in PyTorch."""
         step = calling.leaf.steps[0]
         flow = calling.flows[0] if calling.flows else None
         if not isinstance(step.member, Node):  # a call of what is shared, which takes no numbers
@@ -270,15 +270,15 @@ class Planner:
         return Names(known, cells[0].syntax).with_lets()
 
     def check_names_rounds(self, entries: Sequence[Entry]) -> None:
-        """Raises Irregular where a loop of members with names counts the channels, for which a list has no place."""
+        """Raises CannotReroll where a loop of members with names counts the channels, for which a list has no place."""
         for entry in entries:
             running = self.numbers.plan.headings[entry].running if isinstance(entry, Loop) else None
             if running is not None and running.used:
                 assert isinstance(entry, Loop)
-                raise Irregular(entry)
+                raise CannotReroll(entry)
 
     def check_is_one(self, leaf: Leaf) -> None:
-        """Raises Irregular where a member without a name, which all rounds of a loop share, is not the same in all."""
+        """Raises CannotReroll where a member without a name, which the rounds of a loop share, differs between them."""
         values = self.numbers.plan.made[leaf].values()
         if leaf.group.in_loop and any("@" in name for e in values for name in ex.variables(e)):
             refuse(leaf.group)
@@ -335,14 +335,14 @@ class Planner:
 
 
 def owner_name(step: Step) -> str:
-    """What the parameters that only this member takes are called after."""
+    """The stem for names of parameters that only this member takes."""
     definition = step.member.scope.definition if isinstance(step.member, Cell) else None
     named = definition.name if definition is not None else ""
     return step.name if is_labelled(step) and step.name.isidentifier() else named
 
 
 def merged(texts: Sequence[str | Expr]) -> list[str | Expr]:
-    """With pieces of text that stand together made one."""
+    """Joins adjacent pieces of text."""
     found: list[str | Expr] = []
     for text in texts:
         if isinstance(text, str) and found and isinstance(found[-1], str):

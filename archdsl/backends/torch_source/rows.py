@@ -1,4 +1,4 @@
-"""Members with dots in their names, which stand in an nn.ModuleList or an nn.ModuleDict."""
+"""Members with dots in their names, which are in an nn.ModuleList or an nn.ModuleDict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Parts: TypeAlias = "dict[str, Leaf | Parts]"
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """Members under `name.0`, `name.1`, …, or `name.left`, …: all that stand in one attribute.
+    """Members under `name.0`, `name.1`, …, or `name.left`, …: all members of one attribute.
 
     `parts` are what they are called there, with those of further dots within.
     """
@@ -26,7 +26,7 @@ class Row:
     parts: Parts = field(default_factory=dict)
 
     def put(self, pieces: Sequence[str], leaf: Leaf) -> bool:
-        """Takes a member that is called so; False where it cannot stand there."""
+        """Takes a member of this name; False if it does not fit."""
         self.leaves.append(leaf)
         parts = self.parts
         for piece in pieces[:-1]:
@@ -58,7 +58,7 @@ def find_rows(plan: Plan, entries: Sequence[Entry], has_member: Callable[[Leaf],
     other: set[str] = set()
     closed: set[str] = set()
     for entry in entries:
-        if not isinstance(entry, Leaf):  # what stands behind a condition or loop may need what that makes
+        if not isinstance(entry, Leaf):  # later entries may need what a condition or loop makes
             other.update(step.name.split(".")[0] for leaf in leaves([entry]) for step in leaf.steps)
             closed.update(found)
             continue

@@ -23,9 +23,9 @@ class Scope:
     plan: Plan
     code: Emitter
     globals: frozenset[str]
-    """What no variable may be called."""
+    """Names that no variable may have."""
     names: dict[str, str] = field(default_factory=dict)
-    """What a parameter or a variable of a loop is called."""
+    """The names of parameters and of loop variables."""
     locals: set[str] = field(default_factory=set)
     """All names of variables."""
     aliases: dict[py.Expr, str] = field(default_factory=dict)

@@ -19,17 +19,17 @@ from archdsl.backends.torch_source.plan import Made, Plan
 from archdsl.ops.forms import ModuleForm, Start
 from archdsl.ops.init import RULES
 
-Way: TypeAlias = tuple[str, py.Expr | None]
+Init: TypeAlias = tuple[str, py.Expr | None]
 """A rule, and the standard deviation where it takes one."""
 
 
-def way(made: Made) -> Way | None:
+def init_of(made: Made) -> Init | None:
     """How the weight of a member starts, None where PyTorch's own way will do."""
     start = made.form.start if isinstance(made.form, ModuleForm) else None
     return (start.rule, made.std) if start is not None else None
 
 
-def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
+def everywhere(plans: Iterable[Plan]) -> dict[str, Init]:
     """The types of which all modules of a model start alike, with how."""
     found: dict[str, list[tuple[Plan, Leaf]]] = {}
     held: set[str] = set()
@@ -42,11 +42,11 @@ def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
             for kind in {form.kind for form in forms if isinstance(form, ModuleForm)}:
                 found.setdefault(kind, []).append((plan, leaf))
             held.update(kind for form in forms if isinstance(form, ModuleForm) for kind in form.holds)
-    alike: dict[str, Way] = {}
+    alike: dict[str, Init] = {}
     for kind, members in found.items():
         if kind in held:  # a loop over all modules would meet those, too, which start in a way of their own
             continue
-        one, *others = {way(plan.made[leaf]) for plan, leaf in members}
+        one, *others = {init_of(plan.made[leaf]) for plan, leaf in members}
         if others or one is None or not isinstance(one[1], py.Const | None):
             continue
         if len(members) > 1 or not is_statement(*members[0]):
@@ -77,7 +77,7 @@ def _starts(leaf: Leaf) -> list[Start]:
     return [s.form.start for s in leaf.steps if isinstance(s.form, ModuleForm) and s.form.start is not None]
 
 
-def filling(start: Way, weight: py.Expr, names: Mapping[str, str]) -> py.Statement:
+def filling(start: Init, weight: py.Expr, names: Mapping[str, str]) -> py.Statement:
     """PyTorch's call that fills a weight."""
     rule, std = start
     return py.Do(code(RULES[rule].call, weight, std=ex.named(std, names) if std is not None else None))
@@ -88,7 +88,7 @@ def without(bias: py.Expr) -> py.Statement:
     return py.Do(code("nn.init.zeros_({0})", bias))
 
 
-def helper(start: Way) -> py.Function:
+def helper(start: Init) -> py.Function:
     """The function that a module goes through where it is made."""
     rule, std = start
     module, parameter = py.Var("module"), py.Var("parameter")
@@ -112,17 +112,17 @@ def helper(start: Way) -> py.Function:
     )
 
 
-def model_loop(alike: Mapping[str, Way], biased: Collection[str], typed: Collection[str], module: py.Var) -> py.For:
+def model_loop(alike: Mapping[str, Init], biased: Collection[str], typed: Collection[str], module: py.Var) -> py.For:
     """The loop over all modules of a model.
 
     `biased` are the types of which some have a bias, `typed` those of which all have one that type checkers know of.
     """
-    by_way: dict[tuple[Way, bool], list[str]] = {}
+    by_init: dict[tuple[Init, bool], list[str]] = {}
     for kind, start in alike.items():
-        by_way.setdefault((start, kind in biased), []).append(kind)
+        by_init.setdefault((start, kind in biased), []).append(kind)
     branches: list[tuple[py.Expr | None, list[py.Statement]]] = []
     bias = py.Attribute(module, "bias")
-    for (start, with_bias), kinds in by_way.items():
+    for (start, with_bias), kinds in by_init.items():
         types = name(kinds[0]) if len(kinds) == 1 else py.Tuple(tuple(map(name, kinds)))
         body = [filling(start, py.Attribute(module, "weight"), {})]
         if all(kind in typed for kind in kinds):  # others may have None for all that type checkers know

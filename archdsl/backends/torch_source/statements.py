@@ -38,7 +38,7 @@ class Assign:
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """`targets = sources`: what a loop or condition hands on, where it stands in another variable."""
+    """`targets = sources`: the results of a loop or condition, if they are in other variables."""
 
     targets: list[Value]
     sources: list[Value]
@@ -49,12 +49,12 @@ class When:
     decision: Decision
     branches: list[list[Statement]]
     otherwise: list[Statement] = field(default_factory=list)
-    """What is done where no branch is taken."""
+    """The statements for the case that no branch is taken."""
 
 
 @dataclass(slots=True, eq=False)
 class Training:
-    """What only a module in training computes, for outputs that are None else."""
+    """The computation of outputs that only a module in training has; they are None otherwise."""
 
     values: list[Value]
     body: list[Statement]

@@ -20,9 +20,9 @@ from archdsl.ops.forms import FunctionForm
 
 LETTERS = ("x", "y", "z", "u", "v", "w")
 INDENTED = 20
-"""How much longer the operands of a merge may be that stand on lines of their own."""
+"""How much longer the operands of a merge may be if each is on its own line."""
 LONG, SHORT = 3, 10
-"""What lives for more statements bears its label; other values do where it is short and no operand's name is free."""
+"""A value that lives for more statements gets its label; others do if it is short and no operand's name is free."""
 DEEPEST = 4
 """How many calls are nested in one statement."""
 
@@ -168,7 +168,7 @@ class Composer:
         return assign
 
     def fits(self, call: Call, makers: Mapping[Value, Assign]) -> bool:
-        """Whether all calls among many operands of a merge can stand in its parentheses: all do, or none."""
+        """Whether all calls among many operands of a merge can be in its parentheses: all are, or none."""
         inner = [makers[v] for v in call.inputs if v in makers and v.uses == 1]
         return self.length(call) + sum(i.length for i in inner) <= self.width + INDENTED
 
@@ -238,7 +238,7 @@ class Composer:
                 value = join.branches[number]
                 if value is not None:
                     self.use(value, self.clock)
-                    made = value.place is statement.decision.places[number]
+                    made = value.segment is statement.decision.segments[number]
                     self.define(join.value, self.spans[value][0] if made else self.clock)
         for join in joins:
             self.use(join.value, self.clock)
@@ -311,11 +311,11 @@ class Composer:
                         if carried.final is not None:
                             self.merge(carried.value, carried.final)
                     self.share(statement.body)
-                    place = statement.rounds.place
+                    segment = statement.rounds.segment
                     for carried in statement.rounds.carried:
-                        if carried.after is not None and carried.after.place is place:
+                        if carried.after is not None and carried.after.segment is segment:
                             self.unite(carried.value, carried.after)
-                        if carried.first.place is place.around:
+                        if carried.first.segment is segment.around:
                             self.unite(carried.value, carried.first)
                 case Copy():
                     pass
@@ -326,12 +326,12 @@ class Composer:
         decision = statement.decision
         taken: set[Value] = set()
         for join in decision.joins:
-            for value, place in zip(join.branches, decision.places, strict=True):
-                if value is not None and value.place is place and self.root(value) not in taken:
+            for value, segment in zip(join.branches, decision.segments, strict=True):
+                if value is not None and value.segment is segment and self.root(value) not in taken:
                     taken.add(self.root(value))
                     self.unite(join.value, value)
                     taken.add(self.root(value))
-            if join.passed is not None and join.passed.place is decision.places[0].around:
+            if join.passed is not None and join.passed.segment is decision.segments[0].around:
                 self.unite(join.value, join.passed)
 
     # ------------------------------------------------------------ copies
@@ -361,7 +361,7 @@ class Composer:
         return found
 
     def passed(self, decision: Decision) -> tuple[list[tuple[Value, Value]], list[tuple[Value, Value]]]:
-        """What is handed on where no branch is taken: before the condition, or after it in an `else`."""
+        """Assignments for the case that no branch is taken: before the condition, or in its `else`."""
         before: list[tuple[Value, Value]] = []
         otherwise: list[tuple[Value, Value]] = []
         point = (self.lives.heads[decision],) * 2

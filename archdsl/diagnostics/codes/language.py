@@ -251,7 +251,7 @@ LANGUAGE = (
     Code(
         "E0238",
         "a misplaced `expect` of a cost",
-        "`expect parameters == …`, and the same of `macs` and `field`, are about a whole model, so they stand in the "
+        "`expect parameters == …`, and the same of `macs` and `field`, are about a whole model, so they belong in the "
         "body of a `model`. In a block, `expect [C, H, W]` states a size.",
         "block unit {\n    conv(8, 3)\n    expect parameters == 216\n}\n"
         "model net {\n    input x[3, H, W]\n    unit\n}\n",

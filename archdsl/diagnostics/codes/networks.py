@@ -195,6 +195,14 @@ NETWORKS = (
         arises="`archdsl build resnet:resnet50 --memory 100MiB`",
     ),
     Code(
+        "E0620",
+        "too few places to cut",
+        "A pipeline has a stage for each stretch of the network's operations. It is not cut between calls that share "
+        "weights, inside of `windows`, between the branches of a `residual via`, or where a `parameter` would have to "
+        "be sent. Take fewer stages.",
+        arises="`archdsl plan lenet:lenet --stages 40`",
+    ),
+    Code(
         "W0601",
         "only one small size is valid",
         "A line leaves only one small value for a free size. Make the sizes equal with `align`, or give both "

@@ -10,7 +10,7 @@ WITHOUT = {"shift": 0, "pad": False}
 """The arguments of windows that do not give them."""
 
 
-class Unlike(Exception):
+class CannotMerge(Exception):
     """The modules differ too much for one block."""
 
 
@@ -66,7 +66,7 @@ def clone(chain: Chain) -> Chain:
 
 
 def unified(chains: list[Chain]) -> Chain:
-    """One pattern for all these modules. Raises Unlike."""
+    """One pattern for all these modules. Raises CannotMerge."""
     pattern = lifted(chains[0], 0)
     for before, chain in enumerate(chains[1:], 1):
         pattern = merged(pattern, chain, before)
@@ -161,14 +161,14 @@ def _is_activation(name: object) -> bool:
 
 
 def merged(pattern: Chain, chain: Chain, before: int) -> Chain:
-    """The pattern with one more module. Raises Unlike."""
+    """The pattern with one more module. Raises CannotMerge."""
     if any(n.kind == "residual" for n in pattern) != any(n.kind == "residual" for n in chain):
         conditional = _residual(clone(pattern), chain, before)
         if conditional is not None:
             return conditional
     spent, pairs = align(pattern, chain)
     if spent > 0.5 * max(size(pattern), size(chain)) and size(pattern) > 0 and size(chain) > 0:
-        raise Unlike
+        raise CannotMerge
     found: Chain = []
     for i, j in pairs:
         if j is None:
@@ -221,7 +221,7 @@ def _residual(pattern: Chain, chain: Chain, before: int) -> Chain | None:
                 body = merged(node.bodies[1], middle, before)
                 start = merged(pattern[:at], chain[:at], before)
                 end = merged(pattern[at + 1 :], chain[len(chain) - after :], before)
-            except Unlike:
+            except CannotMerge:
                 return None
             return [*start, _conditional(node, body, middle, False), *end]
     for at, node in enumerate(chain):
@@ -238,7 +238,7 @@ def _residual(pattern: Chain, chain: Chain, before: int) -> Chain | None:
                 body = merged(middle, node.bodies[1], before)
                 start = merged(pattern[:at], chain[:at], before)
                 end = merged(pattern[len(pattern) - after :], chain[at + 1 :], before)
-            except Unlike:
+            except CannotMerge:
                 return None
             return [*start, _conditional(there, body, [node], True), *end]
     return None

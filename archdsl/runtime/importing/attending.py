@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from archdsl.runtime.importing.functions import argument, plain_name, shape_of
-from archdsl.runtime.importing.layers import Unsaid, said
+from archdsl.runtime.importing.layers import NoOperation, said
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.merging import OPERATIONS_OF
 from archdsl.runtime.importing.moves import MOVERS, emit
@@ -73,23 +73,23 @@ COSINE = "cosine"
 
 
 def heads_of(view: View) -> Heads:
-    """How a tensor is divided among heads. Raises Unsaid if it is not."""
+    """How a tensor is divided among heads. Raises NoOperation if it is not."""
     base = view.base
     if len(view.axes) < 3:
-        raise Unsaid("attention of a tensor without positions")
+        raise NoOperation("attention of a tensor without positions")
     *leading, row, each = view.axes
     ahead = [atom for axis in leading for atom in axis]
     heads = [atom for atom in ahead if atom.axis == 1]
     batch = tuple(atom for atom in ahead if atom.axis == 0)
     around = tuple(atom for atom in ahead if atom.axis > 1)
     if tuple(ahead[: len(batch)]) != batch or batch != axis_of(base, 0):
-        raise Unsaid("attention with the heads before the batch")
+        raise NoOperation("attention with the heads before the batch")
     if merged([*heads, *each]) != axis_of(base, 1) or len(heads) > 1 or any(atom.axis != 1 for atom in each):
-        raise Unsaid("attention of tensors whose heads are no parts of the channels, one behind the other")
+        raise NoOperation("attention of tensors whose heads are no parts of the channels, one behind the other")
     if (row != positions(base) and not around) or any(atom.axis < 2 for atom in row):
-        raise Unsaid("attention among other things than positions")
+        raise NoOperation("attention among other things than positions")
     if heads and len(set(heads[0].sizes)) > 1:
-        raise Unsaid("attention whose heads depend on the size of the input")
+        raise NoOperation("attention whose heads depend on the size of the input")
     return Heads(heads[0].sizes[0] if heads else 1, around)
 
 
@@ -102,10 +102,10 @@ def dot_product_attention(layouts: Layouts, call: Call) -> None:
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
     given: dict[str, Any] = {**dict(zip(names, call.arguments, strict=False)), **call.named}
     if given.get("dropout_p") or given.get("enable_gqa"):
-        raise Unsaid("attention with a dropout of scores, or with shared keys")
+        raise NoOperation("attention with a dropout of scores, or with shared keys")
     three = [given[name] for name in names[:3]]
     if not all(isinstance(part, Value) for part in three):
-        raise Unsaid("attention with a tensor that is not computed from the input")
+        raise NoOperation("attention with a tensor that is not computed from the input")
     queries, keys, values = (layouts.view(part) for part in three)
     scale = given.get("scale") or 1 / sqrt(three[0].shapes[0][-1])
     found = Scores(queries, keys, scale, given.get("attn_mask"), True)
@@ -125,14 +125,14 @@ def product(layouts: Layouts, call: Call) -> None:
         mix(layouts, call, replace(found, is_turned=False), swapped(layouts.view(one)), turned=True)
         return
     if not isinstance(one, Value) or not isinstance(two, Value) or two in layouts.scores:
-        raise Unsaid(f"`{call.name}` with a tensor that is not computed from the input")
+        raise NoOperation(f"`{call.name}` with a tensor that is not computed from the input")
     if isinstance(found := layouts.scores.get(one), Scores):
         mix(layouts, call, found, layouts.view(two))
         return
     queries, keys = layouts.view(one), swapped(layouts.view(two))
     try:
         heads_of(queries), heads_of(keys)
-    except Unsaid:
+    except NoOperation:
         if len(one.shapes[0]) != 3:
             raise
         bases = [layouts.ordered(value) for value in (one, two)]
@@ -150,7 +150,7 @@ def einsum(layouts: Layouts, call: Call) -> None:
     parts = call.arguments[1] if isinstance(call.arguments[1], tuple) else call.arguments[1:]
     plain = all(isinstance(part, Value) for part in parts) and len(parts) == 2 and len(one) > 2 and len(one) == len(two)
     if not plain or one[:-2] != two[:-2] or result[:-1] != one[:-1]:
-        raise Unsaid(f"`einsum` of {text}")
+        raise NoOperation(f"`einsum` of {text}")
     first, second = parts
     if result[-1] == two[-2] and one[-1] == two[-1]:  # queries times keys
         queries, keys = layouts.view(first), layouts.view(second)
@@ -159,7 +159,7 @@ def einsum(layouts: Layouts, call: Call) -> None:
     elif isinstance(found := layouts.scores.get(first), Scores) and one[-1] == two[-2] and result[-1] == two[-1]:
         mix(layouts, call, found, layouts.view(second))
     else:
-        raise Unsaid(f"`einsum` of {text}")
+        raise NoOperation(f"`einsum` of {text}")
 
 
 def mix(
@@ -167,19 +167,19 @@ def mix(
 ) -> None:
     """Scores times values: an `attend`, whose result has the axes of the queries; `turned`: the last two exchanged."""
     if not scores.is_softmax or scores.is_turned:
-        raise Unsaid("a product of three tensors without a softmax")
+        raise NoOperation("a product of three tensors without a softmax")
     three = [scores.queries, scores.keys, values]
     heads = [heads_of(view) for view in three]
     count = heads[0].count
     if len({one.count for one in heads}) > 1 or len({bool(one.around) for one in heads}) > 1:
-        raise Unsaid("attention with other heads of queries, keys and values")
+        raise NoOperation("attention with other heads of queries, keys and values")
     given: dict[str, object] = {"heads": count}
     if causal:
         given["causal"] = True
     each = scores.queries.base.shapes[0][1] // count
     if scores.is_cosine:
         if scores.factors is None or scores.scale != 1 or causal:
-            raise Unsaid("attention by cosines without a factor for each head")
+            raise NoOperation("attention by cosines without a factor for each head")
         given["scale"] = COSINE
     elif not isclose(scores.scale, 1 / sqrt(each), rel_tol=1e-6):
         given["scale"] = scores.scale
@@ -217,14 +217,14 @@ def mixed(queries: View, result: Value, count: int) -> View:
 
 
 def in_windows(layouts: Layouts, view: View, heads: Heads) -> Value:
-    """The windows of a map, whose counts stand before the heads."""
+    """The windows of a map, whose counts are before the heads."""
     *leading, row, each = view.axes
     batch = tuple(atom for axis in leading for atom in axis if atom.axis == 0)
     split = [atom for axis in leading for atom in axis if atom.axis == 1]
     regrouped = View(view.base, ((*batch, *heads.around), merged([*split, *each]), row))
     found = cut(Settling(layouts.moved, layouts.inside), regrouped)
     if found is None or found.axes[2] != positions(found.base):
-        raise Unsaid("attention in parts of a map that are no windows")
+        raise NoOperation("attention in parts of a map that are no windows")
     return found.base
 
 
@@ -232,7 +232,7 @@ def in_windows(layouts: Layouts, view: View, heads: Heads) -> Value:
 
 
 def on_scores(layouts: Layouts, call: Call) -> bool:
-    """Notes what a call does with scores; False if it takes none. Raises Unsaid for anything but attention."""
+    """Notes what a call does with scores; False if it takes none. Raises NoOperation for anything but attention."""
     if plain_name(call) == "normalize" and call.module is None:
         return unit(layouts, call)
     given = next((value for value in call.inputs if value in layouts.scores), None)
@@ -241,7 +241,7 @@ def on_scores(layouts: Layouts, call: Call) -> bool:
     found, name = layouts.scores[given], plain_name(call)
     if isinstance(found, Unit):
         if MOVERS.get(name) is not MOVERS["permute"]:
-            raise Unsaid(f"`{call.name}` of vectors of length 1")
+            raise NoOperation(f"`{call.name}` of vectors of length 1")
         MOVERS["permute"](layouts, call)
         layouts.scores[call.results[0]] = Unit(layouts.view(call.results[0]))
         return True
@@ -249,11 +249,11 @@ def on_scores(layouts: Layouts, call: Call) -> bool:
     if isinstance(call.module, nn.Dropout | nn.Identity) or name == "dropout":
         rate = getattr(call.module, "p", 0.0) if call.module is not None else argument(call, 1, "p", 0.5)
         if rate and call.named.get("training", True):
-            raise Unsaid("a dropout of scores")
+            raise NoOperation("a dropout of scores")
     elif name == "softmax" or isinstance(call.module, nn.Softmax):
         axis = call.module.dim if isinstance(call.module, nn.Softmax) else argument(call, 1, "dim")
         if axis not in (-1, len(given.shapes[0]) - 1) or found.is_softmax:
-            raise Unsaid("a softmax of scores over another axis than the keys")
+            raise NoOperation("a softmax of scores over another axis than the keys")
         found = replace(found, is_softmax=True)
     elif name in OPERATIONS_OF and not found.is_softmax:
         found = changed(layouts, call, found, OPERATIONS_OF[name], given)
@@ -265,7 +265,7 @@ def on_scores(layouts: Layouts, call: Call) -> bool:
     elif MOVERS.get(name) in (MOVERS["reshape"], MOVERS["contiguous"]):
         pass  # scores of windows are counted by batch and window, and again by both
     else:
-        raise Unsaid(f"`{call.name}` of scores, the product of queries and keys")
+        raise NoOperation(f"`{call.name}` of scores, the product of queries and keys")
     layouts.scores[call.results[0]] = found
     return True
 
@@ -275,7 +275,7 @@ def unit(layouts: Layouts, call: Call) -> bool:
     (tensor,) = call.inputs
     axis, power = argument(call, 2, "dim", 1), argument(call, 1, "p", 2.0)
     if axis not in (-1, len(tensor.shapes[0]) - 1) or power != 2:
-        raise Unsaid("`normalize` along another axis than the last one")
+        raise NoOperation("`normalize` along another axis than the last one")
     heads_of(layouts.view(tensor))
     layouts.views[call.results[0]] = layouts.view(tensor)
     layouts.scores[call.results[0]] = Unit(layouts.view(tensor))
@@ -291,17 +291,17 @@ def changed(layouts: Layouts, call: Call, found: Scores, operation: str, given: 
     if operation == "mul" and found.is_cosine and found.factors is None:
         return replace(found, factors=factors_in(other))
     if operation != "add":
-        raise Unsaid(f"`{call.name}` of scores, the product of queries and keys")
+        raise NoOperation(f"`{call.name}` of scores, the product of queries and keys")
     return with_bias(found, other)
 
 
 def factors_in(other: object) -> Owned:
-    """The parameter of exp(min(parameter, log 100)). Raises Unsaid for another factor."""
+    """The parameter of exp(min(parameter, log 100)). Raises NoOperation for another factor."""
     clamped = other.arguments[0] if isinstance(other, Derived) and other.name == "exp" else None
     owned = clamped.arguments[0] if isinstance(clamped, Derived) and clamped.name == "clamp" else None
     if isinstance(owned, Owned) and len(owned.stored) == 3:
         return owned
-    raise Unsaid("cosines of attention times another factor than exp(min(x, log 100))")
+    raise NoOperation("cosines of attention times another factor than exp(min(x, log 100))")
 
 
 def with_bias(found: Scores, other: object) -> Scores:
@@ -320,24 +320,24 @@ VIEWS = frozenset(
 def bias_of(layouts: Layouts, given: object, queries: Value, call: Call) -> Value | None:
     """A bias of scores as a tensor of the network; None for the mask of shifted windows, which they imply.
 
-    Raises Unsaid for other tensors than a table of relative positions.
+    Raises NoOperation for other tensors than a table of relative positions.
     """
     if isinstance(given, tuple):
         parts = [bias_of(layouts, part, queries, call) for part in given]
         tensors = [part for part in parts if part is not None]
         if len(tensors) > 1:
-            raise Unsaid("attention with two biases")
+            raise NoOperation("attention with two biases")
         return tensors[0] if tensors else None
     opened = layouts.inside.get(queries)
     if is_mask(layouts, given) and opened is not None and opened.inputs[0] in layouts.rolled:
         return None
     if not isinstance(given, Derived):
-        raise Unsaid("scores of attention plus a mask or bias that is no table of relative positions")
+        raise NoOperation("scores of attention plus a mask or bias that is no table of relative positions")
     many = prod(queries.shapes[0][2:])
     size = opened.arguments["size"] if opened is not None else isqrt(many)
     sides = sides_of((size, size) if isinstance(size, int) else size)
     if prod(sides) != many:
-        raise Unsaid("a bias of scores for other positions than those of a window")
+        raise NoOperation("a bias of scores for other positions than those of a window")
     return Branch(layouts, sides, [shape[0] for shape in queries.shapes], call).of(given)
 
 
@@ -366,7 +366,7 @@ class Branch:
         if isinstance(given, Owned):
             return self.parameter(given)
         if not isinstance(given, Derived):
-            raise Unsaid("a bias of scores that is computed from other tensors than parameters")
+            raise NoOperation("a bias of scores that is computed from other tensors than parameters")
         name = given.name.removeprefix("__").removesuffix("__")
         if name in VIEWS:
             return self.of(given.arguments[0])
@@ -376,7 +376,7 @@ class Branch:
             (tensor,) = (a for a in given.arguments if not isinstance(a, int | float))
             return self.item("rescale", {"scale": numbers[0]}, self.of(tensor))
         if given.module is None and name != "sigmoid":
-            raise Unsaid(f"a bias of scores that is computed by `{given.name}`")
+            raise NoOperation(f"a bias of scores that is computed by `{given.name}`")
         inner = self.of(given.arguments[0])
         layer = given.module if given.module is not None else nn.Sigmoid()
         size = shape_of(inner)
@@ -410,7 +410,7 @@ class Branch:
         if owned.stored == (1, *differences, 2) and self.layouts.is_kept(owned.key):
             return self.item("coordinates", {"window_size": window}, None, (2, *differences), owned.key)
         if len(owned.stored) != 2 or owned.stored[0] != prod(differences):
-            raise Unsaid(f"the parameter `{owned.key}` of size {list(owned.stored)} as a bias of scores")
+            raise NoOperation(f"the parameter `{owned.key}` of size {list(owned.stored)} as a bias of scores")
         sizes = owned.stored[::-1]
         return self.item("parameter", {"sizes": sizes, "stored": "rows"}, None, sizes, owned.key)
 
@@ -418,9 +418,9 @@ class Branch:
         """The biases of all pairs of positions."""
         count = prod(self.sides)
         if index.stored not in ((count * count,), (count, count)):
-            raise Unsaid(f"`{index.key}` of size {list(index.stored)} as the numbers of differences")
+            raise NoOperation(f"`{index.key}` of size {list(index.stored)} as the numbers of differences")
         if not self.layouts.is_kept(index.key):
-            raise Unsaid(f"the index `{index.key}` is not in the state_dict, as that of `relative` is")
+            raise NoOperation(f"the index `{index.key}` is not in the state_dict, as that of `relative` is")
         inner = self.of(table)
         window = self.sides[0] if len(set(self.sides)) == 1 else self.sides
         given: dict[str, object] = {"window_size": window}

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from archdsl.ops import OPERATIONS
-from archdsl.runtime.importing.alike import Unlike, size, unified
+from archdsl.runtime.importing.alike import CannotMerge, size, unified
 from archdsl.runtime.importing.chains import Chain, Many, Node, structure_key, walk
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.network import Scope
@@ -133,7 +133,7 @@ class Blocks:
         for is_simple in (True, False):
             try:
                 pattern = unified([node.bodies[0] for node in chosen])
-            except Unlike:
+            except CannotMerge:
                 return None
             solver = Solver(len(chosen), known, widths, hints(chosen), avoid, is_simple)
             chain = solver.solve(pattern)

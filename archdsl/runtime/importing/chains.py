@@ -1,4 +1,4 @@
-"""What a spec's text consists of: nodes in sequences.
+"""The parts of a spec's text: nodes in sequences.
 
 While equal modules are compared, a leaf (a name, an argument, a count) may be a `Many`: its value in each of them.
 """

@@ -13,7 +13,7 @@ from archdsl.ops import OPERATIONS, Operation
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import FunctionForm
-from archdsl.runtime.importing.layers import FREE_ARGUMENTS, Said, Unsaid, default_of, said
+from archdsl.runtime.importing.layers import FREE_ARGUMENTS, NoOperation, Wording, default_of, said
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Value
 
 Shape: TypeAlias = tuple[int, ...]
@@ -25,7 +25,7 @@ class Meaning:
     No steps: the identity. `parameter` is the key of the parameter that it owns.
     """
 
-    def __init__(self, inputs: Sequence[Value], *steps: Said, parameter: str = "") -> None:
+    def __init__(self, inputs: Sequence[Value], *steps: Wording, parameter: str = "") -> None:
         self.inputs, self.steps, self.parameter = [*inputs], steps, parameter
 
 
@@ -47,7 +47,7 @@ def shape_of(value: Value, run: int = 0) -> Shape:
 
 
 def meaning(call: Call) -> Meaning:
-    """What a function call computes. Raises Unsaid."""
+    """The operation that a function call computes. Raises NoOperation."""
     if call.name.startswith("helper "):
         return helped(call, call.name.removeprefix("helper "))
     name = plain_name(call)
@@ -86,21 +86,21 @@ def layer_function(call: Call, name: str) -> Meaning:
 
 
 def as_layer(call: Call, name: str) -> nn.Module:
-    """The layer that does what a function does. Raises Unsaid."""
+    """The layer that does what a function does. Raises NoOperation."""
     cls = layer_classes().get(name.replace("_", ""))
     if cls is None or not call.arguments or not isinstance(call.arguments[0], Value):
-        raise Unsaid(f"the language has no operation for the function `{call.name}`")
+        raise NoOperation(f"the language has no operation for the function `{call.name}`")
     if any(isinstance(part, Owned | Constant) for part in [*call.arguments, *call.named.values()]):
-        raise Unsaid(f"`{call.name}` is called with a tensor that is not computed from the input")
+        raise NoOperation(f"`{call.name}` is called with a tensor that is not computed from the input")
     accepted = inspect.signature(cls).parameters
     named = {k: v for k, v in call.named.items() if k in accepted and k not in FREE_ARGUMENTS}
     left = {k: v for k, v in call.named.items() if k not in accepted and v not in (None, False)}
     if left.keys() - {"training", "_stacklevel", "input"}:
-        raise Unsaid(f"`{call.name}` with {', '.join(f'`{k}`' for k in left)}")
+        raise NoOperation(f"`{call.name}` with {', '.join(f'`{k}`' for k in left)}")
     try:
         return cls(*call.arguments[1 : 1 + len(accepted)], **named)
     except TypeError as error:
-        raise Unsaid(f"`{call.name}`: {error}") from None
+        raise NoOperation(f"`{call.name}`: {error}") from None
 
 
 @cache
@@ -129,15 +129,15 @@ def helper_functions() -> Set[str]:
 def helped(call: Call, name: str) -> Meaning:
     """A call of a helper function of a built file."""
     if call.named:
-        raise Unsaid(f"`{name}` with {', '.join(f'`{k}`' for k in call.named)}")
+        raise NoOperation(f"`{name}` with {', '.join(f'`{k}`' for k in call.named)}")
     shapes = tuple(shape_of(value) for value in call.inputs)
     for cls, arguments in helper_calls()[name]:
         operation = cls.parse(arguments)
         outputs = operation.infer(shapes, Rules())
         form = operation.torch(shapes, outputs)
         if isinstance(form, FunctionForm) and form.template.partition("(")[0] == name:
-            return Meaning(call.inputs, Said(cls.name, dict(arguments)))
-    raise Unsaid(f"`{name}` of these sizes")
+            return Meaning(call.inputs, Wording(cls.name, dict(arguments)))
+    raise NoOperation(f"`{name}` of these sizes")
 
 
 @handles("interpolate", "upsample")
@@ -148,11 +148,11 @@ def interpolate(call: Call) -> Meaning:
     if size is None or size == again or not call.again:
         return layer_function(call, "interpolate")
     if call.named.get("align_corners"):
-        raise Unsaid("`resize` has nothing for `align_corners` = True")
+        raise NoOperation("`resize` has nothing for `align_corners` = True")
     mode = call.named.get("mode", "nearest")
     spatial = [shape[2:] for shape in call.results[0].shapes]
     more = {} if mode == default_of(OPERATIONS["resize"], "mode") else {"mode": mode}
-    return Meaning(call.inputs[:1], Said("resize", {"to": SizeOf(spatial), **more}))
+    return Meaning(call.inputs[:1], Wording("resize", {"to": SizeOf(spatial), **more}))
 
 
 class PerRun(tuple[int, ...]):

@@ -179,7 +179,7 @@ class Import:
 
 
 def extern_notes(extern: Extern) -> list[str]:
-    """What the report says of an extern: where it stands, and why."""
+    """The report's text on an extern: its place, and the reason for it."""
     first = extern.stands_for[0].refusal
     count = len(extern.stands_for)
     places = f"{counted(count, 'module')} of the class {type(extern.stands_for[0].module).__name__}"

@@ -44,7 +44,7 @@ def takes_nothing(branch: Chain) -> bool:
 
 
 def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:
-    """Whether each reference stands where its label is known, and the labels of `later` are at the end.
+    """Whether each reference is where its label is known, and the labels of `later` are at the end.
 
     A label in a body is not known outside of it.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from archdsl.runtime.importing.functions import HANDLERS, Meaning, as_layer, plain_name, shape_of
-from archdsl.runtime.importing.layers import Said, Unsaid, said
+from archdsl.runtime.importing.layers import NoOperation, Wording, said
 from archdsl.runtime.importing.layouts import Layouts, channels_last
 from archdsl.runtime.importing.recording import Call, Value
 
@@ -35,7 +35,7 @@ def attention(call: Call, module: nn.MultiheadAttention, bases: list[Value]) -> 
     given = {k: v for k, v in named.items() if v not in (None, False, True)}
     plain = module.bias_k is None and not module.add_zero_attn and module.batch_first and len(bases) == 3
     if given or not plain or named.get("is_causal"):
-        raise Unsaid("attention with a mask, extra keys, or the batch not first")
+        raise NoOperation("attention with a mask, extra keys, or the batch not first")
     query, keys, values = bases
     taken = [query] if query is keys is values else [query, keys] if keys is values else bases
     arguments: dict[str, object] = {"heads": module.num_heads}
@@ -43,4 +43,4 @@ def attention(call: Call, module: nn.MultiheadAttention, bases: list[Value]) -> 
         arguments["dropout"] = module.dropout
     if module.in_proj_bias is None:
         arguments["bias"] = False
-    return Meaning(taken, Said("attention", arguments))
+    return Meaning(taken, Wording("attention", arguments))

@@ -45,12 +45,12 @@ FOREIGN = {
 """Known layers of other packages, by class."""
 
 
-class Unsaid(Exception):
+class NoOperation(Exception):
     """Why no operation is this layer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Wording:
     """An operation with its arguments: those that differ from the language's defaults. None for the identity."""
 
     operation: str
@@ -114,8 +114,8 @@ def is_layer(module: nn.Module) -> bool:
 
 def said(
     module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], *, last: bool = False
-) -> Said | None:
-    """The operation that is this layer for these sizes without the batch; None for the identity. Raises Unsaid.
+) -> Wording | None:
+    """The operation that is this layer for these sizes without the batch; None for the identity. Raises NoOperation.
 
     `last`: its tensors have the channels at the end; the sizes are given with the channels first, as everywhere.
     """
@@ -126,25 +126,25 @@ def said(
         return _foreign(module, FOREIGN[name], shapes)
     candidates = by_constructor().get(constructor_name(module), ())
     if not candidates:
-        raise Unsaid(f"the language has no operation for the layer {type(module).__name__}")
+        raise NoOperation(f"the language has no operation for the layer {type(module).__name__}")
     found, reasons = [], []
     for cls in candidates:
         try:
             found.append(_as(cls, module, shapes, outputs, last))
-        except Unsaid as reason:
+        except NoOperation as reason:
             reasons.append(str(reason))
     if not found:
-        raise Unsaid(reasons[0])
+        raise NoOperation(reasons[0])
     return min(found, key=lambda one: len(one.arguments))
 
 
-def _foreign(module: nn.Module, known: Foreign, shapes: tuple[Shape, ...]) -> Said:
+def _foreign(module: nn.Module, known: Foreign, shapes: tuple[Shape, ...]) -> Wording:
     for attribute, wanted in known.demanded.items():
         if getattr(module, attribute) != wanted:
-            raise Unsaid(f"{type(module).__name__} with `{attribute}` = {getattr(module, attribute)!r}")
+            raise NoOperation(f"{type(module).__name__} with `{attribute}` = {getattr(module, attribute)!r}")
     cls = OPERATIONS[known.operation]
     arguments = {field: value_of(module, name) for field, name in known.parameters.items()}
-    return Said(known.operation, without_defaults(cls, arguments))
+    return Wording(known.operation, without_defaults(cls, arguments))
 
 
 def default_of(cls: type[Operation], field: str) -> object:
@@ -196,8 +196,8 @@ def _padding(module: nn.Module, word: str) -> object:
 
 def _as(
     cls: type[Operation], module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], last: bool
-) -> Said:
-    """The module as a call of this operation. Raises Unsaid."""
+) -> Wording:
+    """The module as a call of this operation. Raises NoOperation."""
 
     def wrong(arguments: Mapping[str, object]) -> str | None:
         return mismatch(cls, arguments, module, shapes, outputs, last)
@@ -208,7 +208,7 @@ def _as(
         others = [*_others(cls, arguments)]
         reasons = [wrong(other) for other in others]
         if None not in reasons:
-            raise Unsaid(str(reasons[0]))
+            raise NoOperation(str(reasons[0]))
         arguments = others[reasons.index(None)]
     for field in [name for name, parameter in cls.fields.items() if not parameter.is_required]:
         fewer = {k: v for k, v in arguments.items() if k != field}
@@ -217,7 +217,7 @@ def _as(
         elif same(arguments.get(field, MISSING), 0):  # no padding has a word
             words = (word for word in cls.words(field) if wrong({**arguments, field: word}) is None)
             arguments[field] = next(words, 0)
-    return Said(cls.name, arguments)
+    return Wording(cls.name, arguments)
 
 
 def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[dict[str, object]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from archdsl.runtime.importing.functions import shape_of
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Owned, Value
 from archdsl.runtime.importing.settling import Settling
@@ -73,11 +73,11 @@ class Layouts:
         return found
 
     def place(self, value: Value) -> tuple[Value, Order]:
-        """The tensor of the network and the order of its axes. Raises Unsaid if the value is no such tensor."""
+        """The tensor of the network and the order of its axes. Raises NoOperation if the value is no such tensor."""
         found = self.settle(self.view(value))
         order = None if found is None else order_of(found)
         if found is None or order is None:
-            raise Unsaid(f"a tensor of size {list(value.shapes[0])}, whose axes are parts of others")
+            raise NoOperation(f"a tensor of size {list(value.shapes[0])}, whose axes are parts of others")
         return found.base, order
 
     def order(self, value: Value) -> Order:
@@ -134,7 +134,7 @@ class Layouts:
         if order == wanted:
             return base
         if len(order) != len(wanted):
-            raise Unsaid("tensors with other numbers of axes")
+            raise NoOperation("tensors with other numbers of axes")
         axes = [0] * len(order)
         for have, want in zip(order, wanted, strict=True):
             axes[want] = have
@@ -153,7 +153,7 @@ class Layouts:
     def learned(self, owned: Owned, order: Order, batches: Sequence[int], line: str) -> Value:
         """A parameter as a tensor of the network, which takes nothing, for tensors whose axes have this order.
 
-        Raises Unsaid if it is stored in another way.
+        Raises NoOperation if it is stored in another way.
         """
         rank = len(order)
         sizes = (1,) * (rank + 1 - len(owned.shape)) + owned.shape
@@ -163,7 +163,7 @@ class Layouts:
             options |= {"tokens": (1, *turned[::-1]), "rows": turned[::-1]}
         stored = next((name for name, shape in options.items() if shape == owned.stored), None)
         if sizes[0] != 1 or len(owned.shape) > rank + 1 or stored is None:
-            raise Unsaid(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")
+            raise NoOperation(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")
         value = Value([(batch, *turned) for batch in batches])
         arguments = {"sizes": turned, **({} if stored == "plain" else {"stored": stored})}
         self.moved.append(Item("parameter", arguments, [], [value], owned.key, True, line))

@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 
 Made: TypeAlias = dict[int, tuple[nn.Module, Mapping[str, Any]]]
 """Modules with their constructors' arguments by name, by identity."""
@@ -51,7 +51,7 @@ def sayable(value: object) -> bool:
 
 
 def arguments_of(module: nn.Module, made: Made) -> dict[str, object]:
-    """The arguments that make a module like this one: those that differ from the defaults. Raises Unsaid.
+    """The arguments that make a module like this one: those that differ from the defaults. Raises NoOperation.
 
     An argument that a spec cannot have, such as a class, is left out; what that makes must be alike.
     """
@@ -63,7 +63,7 @@ def arguments_of(module: nn.Module, made: Made) -> dict[str, object]:
             continue
         value = given.get(name, parameter.default)
         if parameter.kind is parameter.POSITIONAL_ONLY or value is parameter.empty:
-            raise Unsaid(f"its argument `{name}` is not known")
+            raise NoOperation(f"its argument `{name}` is not known")
         if sayable(value) and not (type(value) is type(parameter.default) and value == parameter.default):
             found[name] = value
     _compare(cls, module, found)
@@ -71,15 +71,15 @@ def arguments_of(module: nn.Module, made: Made) -> dict[str, object]:
 
 
 def _compare(cls: type[nn.Module], module: nn.Module, arguments: Mapping[str, object]) -> None:
-    """Raises Unsaid unless a class makes such a module of arguments."""
+    """Raises NoOperation unless a class makes such a module of arguments."""
     shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     try:
         with torch.device("meta"):
             other = cls(**arguments)
     except Exception as error:
-        raise Unsaid(f"{cls.__name__}({shown}) fails: {type(error).__name__}: {error}") from None
+        raise NoOperation(f"{cls.__name__}({shown}) fails: {type(error).__name__}: {error}") from None
     state, mine = other.state_dict(), module.state_dict()
     if [(k, t.shape) for k, t in state.items()] != [(k, t.shape) for k, t in mine.items()]:
-        raise Unsaid(f"{cls.__name__}({shown}) has other weights; arguments that are no values are left out")
+        raise NoOperation(f"{cls.__name__}({shown}) has other weights; arguments that are no values are left out")
     if repr(other) != repr(module):
-        raise Unsaid(f"{cls.__name__}({shown}) has other layers; arguments that are no values are left out")
+        raise NoOperation(f"{cls.__name__}({shown}) has other layers; arguments that are no values are left out")

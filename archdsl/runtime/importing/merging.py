@@ -7,7 +7,7 @@ from math import prod
 from typing import TypeAlias
 
 from archdsl.runtime.importing.functions import argument, plain_name, shape_of
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts, stored_factor
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.network import Item
@@ -34,7 +34,7 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
     operation = OPERATIONS_OF[plain_name(call)]
     more = {k: v for k, v in call.named.items() if k not in ("input", "other", "out") and v is not None}
     if more and more != {"alpha": 1}:
-        raise Unsaid(f"`{call.name}` with {', '.join(f'`{k}`' for k in more)}")
+        raise NoOperation(f"`{call.name}` with {', '.join(f'`{k}`' for k in more)}")
     parts = [*call.arguments, *(call.named[k] for k in ("input", "other") if k in call.named)][:2]
     if plain_name(call) == "rsub":
         parts.reverse()
@@ -48,7 +48,7 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
     elif len(tensors) == 1 and isinstance(others[0], Owned) and operation in ("add", "mul"):
         with_parameter(layouts, call, operation, tensors[0], others[0])
     else:
-        raise Unsaid(f"`{operation}` of {' and '.join(map(described, parts))}")
+        raise NoOperation(f"`{operation}` of {' and '.join(map(described, parts))}")
 
 
 MERGERS.update(dict.fromkeys(OPERATIONS_OF, arithmetic))
@@ -72,14 +72,14 @@ def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) 
         emit(layouts, operation, {}, [first.base, second.base], [layouts.made_like(result, first)])
         return
     if len(one.shapes[0]) != len(two.shapes[0]):
-        raise Unsaid(f"`{operation}` of tensors with other numbers of axes")
+        raise NoOperation(f"`{operation}` of tensors with other numbers of axes")
     orders = [layouts.order(value) for value in (one, two)]
     larger = max((0, 1), key=lambda i: (prod((one, two)[i].shapes[0]), i == 0))
     order = orders[larger]
     bases = [layouts.ordered(value, order) for value in (one, two)]
     same = len({shape_of(base) for base in bases}) == 1
     if not same and operation not in ("mul", "add"):
-        raise Unsaid(f"`{operation}` of tensors of different sizes")
+        raise NoOperation(f"`{operation}` of tensors of different sizes")
     arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
     emit(layouts, operation, arguments, bases, [layouts.made(result, order)])
 
@@ -88,7 +88,7 @@ def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]
     """A tensor times a number, plus one."""
     (tensor,) = (part for part in parts if isinstance(part, Value))
     if layouts.is_scores(tensor):
-        raise Unsaid("arithmetic with scores")
+        raise NoOperation("arithmetic with scores")
     values = [float(part) for part in parts if isinstance(part, int | float)]
     value = values[0] if values else 0.0
     is_first = isinstance(parts[0], Value)
@@ -105,7 +105,7 @@ def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]
     elif operation == "neg":
         by, plus = -1, 0
     else:
-        raise Unsaid(f"`{operation}` of {' and '.join(map(described, parts))}")
+        raise NoOperation(f"`{operation}` of {' and '.join(map(described, parts))}")
     rescale(layouts, call, tensor, by, plus)
 
 
@@ -128,7 +128,7 @@ def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, 
     base, order = layouts.place(tensor)
     result = call.results[0]
     if result.shapes != tensor.shapes:
-        raise Unsaid(f"`{operation}` repeats a tensor for the parameter `{owned.key}`")
+        raise NoOperation(f"`{operation}` repeats a tensor for the parameter `{owned.key}`")
     if operation == "mul":
         stored = stored_factor(owned, len(order), shape_of(base)[0], 1 + order.index(0))
         if stored is not None:
@@ -148,9 +148,9 @@ def concat(layouts: Layouts, call: Call) -> None:
     axis = argument(call, 1, "dim", call.named.get("axis", 0)) % rank
     tensors = [part for part in parts if isinstance(part, Value)]
     if not all(isinstance(part, Value | Owned) for part in parts):
-        raise Unsaid("`concat` with a tensor that is not computed from the input")
+        raise NoOperation("`concat` with a tensor that is not computed from the input")
     if axis == 0:
-        raise Unsaid("`concat` along the batch")
+        raise NoOperation("`concat` along the batch")
     if len(parts) == 1:
         layouts.same(call.results[0], tensors[0])
         return

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 
 from archdsl.runtime.importing.functions import PerRun, argument, plain_name, shape_of
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Value, values_in
@@ -51,7 +51,7 @@ def emit(
 @moves("contiguous", "clone", "detach", "to", "float", "type_as", "alias", "requires_grad", "data", "type")
 def same_values(layouts: Layouts, call: Call) -> None:
     if call.results[0].dtype != call.inputs[0].dtype:
-        raise Unsaid(f"`{call.name}` changes the type of a tensor to {call.results[0].dtype}")
+        raise NoOperation(f"`{call.name}` changes the type of a tensor to {call.results[0].dtype}")
     layouts.same(call.results[0], call.inputs[0])
 
 
@@ -63,7 +63,7 @@ def reshape(layouts: Layouts, call: Call) -> None:
     if found is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
         found = reshaped(settled, sizes)
     if found is None:
-        raise Unsaid(f"`{call.name}` mixes axes: {list(tensor.shapes[0])} to {list(result.shapes[0])}")
+        raise NoOperation(f"`{call.name}` mixes axes: {list(tensor.shapes[0])} to {list(result.shapes[0])}")
     layouts.set(result, found)
 
 
@@ -93,7 +93,7 @@ def parts(layouts: Layouts, call: Call) -> None:
     if views is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
         views = divide(layouts, settled, axis, lengths)
     if views is None:
-        raise Unsaid(f"`{call.name}` along an axis of {list(tensor.shapes[0])} that is a part of others")
+        raise NoOperation(f"`{call.name}` along an axis of {list(tensor.shapes[0])} that is a part of others")
     for result, view in zip(results, views, strict=True):
         layouts.set(result, View(view.base, tuple(a for i, a in enumerate(view.axes) if i != axis)) if gone else view)
 
@@ -148,7 +148,7 @@ def item(layouts: Layouts, call: Call) -> None:
     tensor, rank = call.inputs[0], len(call.inputs[0].shapes[0])
     index = index_of(call)
     if any(values_in(index)) or not all(isinstance(p, slice | int) or p is None or p is Ellipsis for p in index):
-        raise Unsaid("an index that is no slice and no number")
+        raise NoOperation("an index that is no slice and no number")
     if Ellipsis not in index:
         index = (*index, Ellipsis)
     at = index.index(Ellipsis)
@@ -207,15 +207,15 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
     if outermost(view, axis) is None and (settled := layouts.settle(view)) is not None:
         view = settled
     if (found := outermost(view, axis)) is None:
-        raise Unsaid("a slice of an axis that is a part of others")
+        raise NoOperation("a slice of an axis that is a part of others")
     on, each = found
     starts, stops, steps = ({bound[i] for bound in bounds} for i in range(3))
     to_end = all(bound[1] == size for bound, size in zip(bounds, sizes, strict=True))
     if len(starts) > 1 or len(steps) > 1 or min(steps) < 1:
-        raise Unsaid("a slice that depends on the size of the input")
+        raise NoOperation("a slice that depends on the size of the input")
     (start,), (step,) = starts, steps
     if step > 1 and each > 1:
-        raise Unsaid("a slice of an axis that is a part of others, with steps")
+        raise NoOperation("a slice of an axis that is a part of others, with steps")
     given: dict[str, object] = {"start": start * each}
     if not to_end:
         given["stop"] = min(stops) * each if len(stops) == 1 else PerRun(bound[1] for bound in bounds)
@@ -255,14 +255,16 @@ def pad(layouts: Layouts, call: Call) -> None:
             pairs[-1 - axis] = (given[2 * axis], given[2 * axis + 1])
         ends.append([pairs[1 + order.index(axis)] for axis in range(len(order))])
         if pairs[0] != (0, 0):
-            raise Unsaid("`pad` of the batch")
+            raise NoOperation("`pad` of the batch")
     if value == float("-inf") and ends.count(ends[0]) == len(ends) and ends[0][0] == (0, 0):
         layouts.lowered[call.results[0]] = (base, tuple(ends[0][1:]))
         layouts.views[call.results[0]] = layouts.view(call.results[0])
         return
     lowest_end = min(n for pairs in ends for pair in pairs for n in pair)
     if (value or 0) != 0 or mode not in PAD_MODES or any(pairs[0] != (0, 0) for pairs in ends):
-        raise Unsaid(f"`pad` by {list(amounts[0])}; the language pads positions, with zeros or by their neighbours")
+        raise NoOperation(
+            f"`pad` by {list(amounts[0])}; the language pads positions, with zeros or by their neighbours"
+        )
     if lowest_end < 0:
         base, ends = cropped(layouts, base, ends)
     before, after = (numbers([tuple(pair[end] for pair in pairs[1:]) for pairs in ends]) for end in (0, 1))
@@ -278,7 +280,7 @@ def cropped(
     """A map without what negative paddings cut off, and the other paddings."""
     cut = [[(max(-a, 0), max(-b, 0)) for a, b in pairs] for pairs in ends]
     if cut.count(cut[0]) != len(cut):
-        raise Unsaid("a crop that depends on the size of the input")
+        raise NoOperation("a crop that depends on the size of the input")
     sizes = [tuple(n - sum(pair) for n in numbers) for numbers, pair in zip(sizes_of(base)[1:], cut[0], strict=True)]
     made = Value(shapes_of([sizes_of(base)[0], *sizes]), base.dtype)
     before, after = (one_of(tuple(pair[end] for pair in cut[0][1:])) for end in (0, 1))
@@ -302,10 +304,10 @@ def roll(layouts: Layouts, call: Call) -> None:
     shifts = [0] * len(order)
     for amount, axis in given:
         if axis % (len(order) + 1) == 0:
-            raise Unsaid("`roll` of the batch")
+            raise NoOperation("`roll` of the batch")
         shifts[order[axis % (len(order) + 1) - 1]] = amount
     if shifts[0]:
-        raise Unsaid("`roll` of the channels")
+        raise NoOperation("`roll` of the channels")
     made = layouts.made(call.results[0], order)
     emit(layouts, ROLL, {"shifts": tuple(shifts[1:])}, [base], [made])
     layouts.rolled.add(made)
@@ -331,7 +333,7 @@ def mean(layouts: Layouts, call: Call) -> None:
     positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
     if chosen != positions or not positions:
         shown = ", ".join(map(str, sorted(chosen)))
-        raise Unsaid(f"`{call.name}` over the axes {shown}; the language has that over all positions")
+        raise NoOperation(f"`{call.name}` over the axes {shown}; the language has that over all positions")
     channels = sizes_of(base)[:2]
     ones = [(1,) * len(base.shapes)] * len(positions)
     made = Value(shapes_of([*channels, *ones]), base.dtype)
@@ -345,7 +347,7 @@ def mean(layouts: Layouts, call: Call) -> None:
 def lowest(layouts: Layouts, call: Call) -> bool:
     """Whether a call is of a pooling behind a padding with -inf, which is a `maxpool` with padding; it is said then.
 
-    Raises Unsaid for anything else that takes such a map.
+    Raises NoOperation for anything else that takes such a map.
     """
     found = next((layouts.lowered[value] for value in call.inputs if value in layouts.lowered), None)
     if found is None:
@@ -356,7 +358,7 @@ def lowest(layouts: Layouts, call: Call) -> bool:
     kernel, stride = each(given.get("kernel_size")), each(given.get("stride") or given.get("kernel_size"))
     plain = not any(each(given.get("padding", 0))) and not given.get("ceil_mode")
     if plain_name(call) != "max_pool2d" or not plain or {*each(given.get("dilation", 1))} != {1}:
-        raise Unsaid("a padding with -inf that is not for a pooling")
+        raise NoOperation("a padding with -inf that is not for a pooling")
     arguments: dict[str, object] = {"kernel": one_of(kernel)}
     if stride != kernel:
         arguments["stride"] = one_of(stride)
@@ -369,7 +371,7 @@ def lowest(layouts: Layouts, call: Call) -> bool:
         ):
             total = max((size - 1) * s + k - n, 0)
             if size != -(-n // s) or (before, after) != (total // 2, total - total // 2):
-                raise Unsaid(f"a pooling behind a padding by {list(pads)}")
+                raise NoOperation(f"a pooling behind a padding by {list(pads)}")
     layouts.add(Item("maxpool", arguments, [base], [call.results[0]]))
     return True
 
@@ -392,7 +394,7 @@ def stack(layouts: Layouts, call: Call) -> None:
     """Tensors along a new axis: their channels one behind the other, counted by it."""
     tensors = argument(call, 0, "tensors")
     if not all(isinstance(part, Value) for part in tensors):
-        raise Unsaid("`stack` with a tensor that is not computed from the input")
+        raise NoOperation("`stack` with a tensor that is not computed from the input")
     result = call.results[0]
     axis = argument(call, 1, "dim", 0) % len(result.shapes[0])
     if axis == 0:
@@ -419,13 +421,13 @@ def added(layouts: Layouts, call: Call) -> None:
     axis = argument(call, 1, "dim")
     axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
     if not isinstance(axis, int) or tensor.shapes[0][axis] > FEW or call.named.get("keepdim"):
-        raise Unsaid("`sum` over an axis")
+        raise NoOperation("`sum` over an axis")
     axis %= len(tensor.shapes[0])
     views = divide(layouts, layouts.view(tensor), axis, [1] * tensor.shapes[0][axis])
     if views is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
         views = divide(layouts, settled, axis, [1] * tensor.shapes[0][axis])
     if views is None:
-        raise Unsaid("`sum` over a part of an axis")
+        raise NoOperation("`sum` over a part of an axis")
     first = views[0]
     made = Value([*first.base.shapes], first.base.dtype)
     emit(layouts, "add", {}, [view.base for view in views], [made])
@@ -445,7 +447,7 @@ def softmax(layouts: Layouts, call: Call) -> None:
     module = call.module
     given = module.dim if isinstance(module, torch.nn.Softmax) else argument(call, 1, "dim")
     if given is None:
-        raise Unsaid("`softmax` without an axis")
+        raise NoOperation("`softmax` without an axis")
     axis = given % len(tensor.shapes[0])
     view = layouts.view(tensor)
     row = view.axes[axis]
@@ -453,11 +455,11 @@ def softmax(layouts: Layouts, call: Call) -> None:
     if not whole_axis:
         found = layouts.settle(view)
         if found is None or order_of(found) is None:
-            raise Unsaid("`softmax` over a part of an axis")
+            raise NoOperation("`softmax` over a part of an axis")
         view = found
         row = view.axes[axis]
     if not row or row[0].axis == 0:
-        raise Unsaid("`softmax` over an axis of one element, or over the batch")
+        raise NoOperation("`softmax` over an axis of one element, or over the batch")
     at = row[0].axis - 1
     path = call.path if module is not None else ""
     made = layouts.made_like(result, view)

@@ -14,7 +14,7 @@ from torch import nn
 from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shown
 from archdsl.runtime.importing.chains import ABSENT, key
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.making import Made, arguments_of, sayable
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, ScopeCall, Value
@@ -66,13 +66,13 @@ def outside_item(call: Call | ScopeCall, inputs: list[Value], refusal: ImportRef
     cls = type(call.module)
     try:
         if "<locals>" in cls.__qualname__:
-            raise Unsaid(f"{cls.__name__} is no class that a file can import")
+            raise NoOperation(f"{cls.__name__} is no class that a file can import")
         if not call.taken or not call.given or len(set(call.taken)) != len(call.taken):
-            raise Unsaid("it is not called with tensors alone, each once")
+            raise NoOperation("it is not called with tensors alone, each once")
         if any(value.dtype != torch.float32 for value in (*call.taken, *call.given)):
-            raise Unsaid("it takes or gives other tensors than float32")
+            raise NoOperation("it takes or gives other tensors than float32")
         arguments = arguments_of(call.module, made)
-    except Unsaid as reason:
+    except NoOperation as reason:
         raise ImportRefused(f"{refusal.reason}; nor can an `extern` be `{call.path}`: {reason}", *refusal.at) from None
     found = Outside(call.module, arguments, call.taken, call.given, refusal)
     weighted = bool(call.module.state_dict())

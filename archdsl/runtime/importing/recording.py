@@ -194,7 +194,7 @@ MAKING = frozenset(
 
 
 def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
-    """What a method of a parameter gives, if that is the parameter itself."""
+    """The result of a method of a parameter, if that is the parameter itself."""
     shape = tuple(found.shape)
     if name in REPEATED and shape[1:] == owned.shape[1:] and owned.shape[:1] == (1,):
         return owned

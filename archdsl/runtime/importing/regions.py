@@ -1,4 +1,4 @@
-"""Windows: what stands between a cut and its join is a body, which meets each window as a sample."""
+"""Windows: the layers between a cut and its join are a body, which treats each window as a sample."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def rename(member: Member, renamed: Mapping[Value, Value]) -> None:
                 scope.cut.outputs = [renamed.get(value, value) for value in scope.cut.outputs]
 
 
-# ---------------------------------------------------------------- what stands around
+# ---------------------------------------------------------------- around a region
 
 
 def absorb(scope: Scope, found: Scope, cut: Item) -> None:

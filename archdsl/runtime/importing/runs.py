@@ -35,7 +35,7 @@ def compact(chain: Chain) -> Chain:
 
 
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""The largest rates of networks whose blocks are dropped the more often the later they stand."""
+"""The largest drop rates of networks that drop later blocks more often."""
 
 
 def rates(chain: Chain, at: int) -> Node | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archdsl.runtime.importing.functions import SizeOf
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Value
 from archdsl.runtime.importing.views import (
@@ -241,8 +241,8 @@ def general(settling: Settling, view: View) -> View | None:
 
 
 def fixed(settling: Settling, base: Value, sizes: list[Numbers], batch: Numbers) -> Value:
-    """A tensor in another shape. Raises Unsaid if that depends on a free size."""
+    """A tensor in another shape. Raises NoOperation if that depends on a free size."""
     if any(len(set(size)) > 1 for size in sizes):
-        raise Unsaid("a reshape whose sizes depend on those of the input")
+        raise NoOperation("a reshape whose sizes depend on those of the input")
     made = tuple(size[0] for size in sizes) or (1,)
     return settling.make("reshape", {"sizes": made}, base, [batch, *(sizes or [(1,) * len(batch)])])

@@ -69,7 +69,7 @@ class Structure:
             raise ImportRefused("nothing uses its results", scope.path, scope.line)
         members = needed(scope, self.results)
         self.learned: dict[Value, list[Member]] = {}
-        """What depends on no input, parameters and what is computed of them: each stands where it is used."""
+        """Parameters, and values computed from parameters alone: each is written where it is used."""
         for member in members:
             if not member.inputs or (len(member.inputs) == 1 and member.inputs[0] in self.learned):
                 before = self.learned[member.inputs[0]] if member.inputs else []
@@ -91,7 +91,7 @@ class Structure:
         self.above = self.dominators()
         self.nodes: dict[int, Node] = {}
         self.shares: dict[str, Node] = {}
-        """What is called more than once, by its name in the module."""
+        """The members that are called more than once, by their names in the module."""
         self.written: dict[int, Node] = {}
         """The last node of a merge as it is written: a residual, say."""
         for member in members:  # names are given in order
@@ -361,7 +361,7 @@ class Structure:
         return shape_of(values[0])[0] if len(values) == 1 else None
 
     def inputs_of(self, member: Member) -> list[Value]:
-        """What flows into a member, without the parameters that it takes."""
+        """The inputs of a member, without the parameters that it takes."""
         return [value for value in member.inputs if value not in self.learned]
 
     def branch(self, value: Value, top: Member | None, emitted: set[int]) -> Chain:
@@ -380,7 +380,7 @@ class Structure:
         return [Node("ref", self.tag(value))]
 
     def region(self, top: Member | None, bottom: Member) -> list[Member]:
-        """What lies between two members, in order. Raises Tangled if others need it."""
+        """The members between two members, in order. Raises Tangled if others need one of them."""
         found: set[int] = set()
         stack = [m for value in self.inputs_of(bottom) if (m := self.producer.get(value)) is not top and m is not None]
         while stack:

@@ -22,7 +22,7 @@ from archdsl.runtime.importing.functions import (
     shape_of,
 )
 from archdsl.runtime.importing.lasting import meaning_last
-from archdsl.runtime.importing.layers import Said, Unsaid
+from archdsl.runtime.importing.layers import NoOperation, Wording
 from archdsl.runtime.importing.layouts import Layouts, channels_last
 from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
@@ -84,13 +84,13 @@ class Translator:
         self.layouts.moved = []
         try:
             found = self.layouts.ordered(value)
-        except Unsaid as reason:
+        except NoOperation as reason:
             raise ImportRefused(f"its output {name} is {reason}") from None
         root.members += self.layouts.moved
         return found
 
     def member(self, call: ScopeCall) -> list[Item | Scope]:
-        """What stands for a module: its scope, or an extern if something in it cannot be said."""
+        """The form of a module in the spec: its scope, or an extern if the language cannot express part of it."""
         known = len(self.layouts.views)
         try:
             inner = self.scope(call)
@@ -120,7 +120,7 @@ class Translator:
         self.layouts.moved = []
         try:
             inputs = [self.layouts.ordered(value) for value in call.taken]
-        except Unsaid:
+        except NoOperation:
             raise refusal from None
         item = outside_item(call, inputs, refusal, made)
         self.layouts.add(item)
@@ -158,7 +158,7 @@ class Translator:
         try:
             self.translate(with_its_layer(call, self.module))
         except Exception as reason:  # arguments of all kinds, which no rule here expects
-            what = str(reason) if isinstance(reason, Unsaid) else f"`{call.name}` with such arguments is not known"
+            what = str(reason) if isinstance(reason, NoOperation) else f"`{call.name}` with such arguments is not known"
             refusal = ImportRefused(what, call.path, call.line)
             if self.made is None or call.module is None:
                 raise refusal from None
@@ -170,10 +170,10 @@ class Translator:
         return self.layouts.moved
 
     def translate(self, call: Call) -> None:
-        """Adds the items of a call, and says which views its results are. Raises Unsaid."""
+        """Adds the items of a call, and says which views its results are. Raises NoOperation."""
         layouts, name = self.layouts, plain_name(call)
         if not call.results:
-            raise Unsaid(f"`{call.name}` changes a part of a tensor")
+            raise NoOperation(f"`{call.name}` changes a part of a tensor")
         if on_scores(layouts, call) or lowest(layouts, call):
             return
         if isinstance(call.module, nn.Flatten | nn.Unflatten):
@@ -199,7 +199,7 @@ class Translator:
             if any(True for _ in layer.state_dict()):
                 return False
             found = layers.said(layer, (shape_of(view.base),), (shape_of(view.base),))
-        except Unsaid:
+        except NoOperation:
             return False
         if found is None:
             layouts.same(call.results[0], call.inputs[0])
@@ -244,7 +244,7 @@ class Translator:
         for value in call.inputs:
             if not layouts.is_whole(value):
                 if (found := layouts.settle(layouts.view(value))) is None:
-                    raise Unsaid(f"`{call.name}` of a tensor whose axes are parts of others")
+                    raise NoOperation(f"`{call.name}` of a tensor whose axes are parts of others")
                 layouts.views[value] = found
         settled = [*layouts.moved]
         meant, last = self.meaning(call, settled)
@@ -273,14 +273,14 @@ class Translator:
         return {"init": float(f"{values.item():.7g}")} if len(values) == 1 and values.item() != 1 else {}
 
     def meaning(self, call: Call, settled: list[Item]) -> tuple[Meaning, bool]:
-        """What a call computes, and whether on tensors with the channels at the end; `settled` are items before it."""
+        """The meaning of a call, and whether its tensors have the channels last; `settled` are items before it."""
         layouts = self.layouts
         given = [*call.arguments, *call.named.values()]
         many = isinstance(call.module, nn.MultiheadAttention)
         if call.module is not None and not many and (len(call.inputs) != 1 or len(call.results) != 1):
-            raise Unsaid(f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}")
+            raise NoOperation(f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}")
         if call.module is not None and any(isinstance(g, Owned | Constant) for g in given):
-            raise Unsaid(f"{call.name} is called with a tensor that is not computed from the input")
+            raise NoOperation(f"{call.name} is called with a tensor that is not computed from the input")
         if many and (attends := meaning_last(call, layouts)) is not None:
             return attends, True
         moved = [value for value in call.inputs if not layouts.is_plain(value)]
@@ -288,32 +288,32 @@ class Translator:
             try:
                 if (found := meaning_last(call, layouts)) is not None:
                     return found, True
-            except Unsaid:
+            except NoOperation:
                 pass
             layouts.moved = [*settled]
         try:
             return self.meaning_first(call), False
-        except Unsaid:
+        except NoOperation:
             if len(call.inputs) != 1 or len(call.inputs[0].shapes[0]) < 3 or plain_name(call) in HANDLERS:
                 raise
             reason = sys.exception()
         try:
             if (found := meaning_last(call, layouts)) is not None:
                 return found, True
-        except Unsaid:
+        except NoOperation:
             pass
         assert reason is not None
         raise reason
 
     def meaning_first(self, call: Call) -> Meaning:
-        """What a call computes on tensors with the channels first."""
+        """The meaning of a call on tensors with the channels first."""
         if call.module is None:
             return meaning(call)
         shapes, outputs = (shape_of(call.inputs[0]),), (shape_of(call.results[0]),)
         found = layers.said(call.module, shapes, outputs)
         return Meaning(call.inputs) if found is None else Meaning(call.inputs, found)
 
-    def between(self, step: Said, inputs: list[Value]) -> Value:
+    def between(self, step: Wording, inputs: list[Value]) -> Value:
         """The value between two steps."""
         shapes = []
         for run in range(len(inputs[0].shapes)):
@@ -321,6 +321,6 @@ class Translator:
                 operation = OPERATIONS[step.operation].parse(step.arguments)
                 (out,) = operation.infer(tuple(shape_of(v, run) for v in inputs), Rules())
             except (OperationError, DimError) as error:
-                raise Unsaid(str(error)) from None
+                raise NoOperation(str(error)) from None
             shapes.append((inputs[0].shapes[run][0], *(n for n in out if isinstance(n, int))))
         return Value(shapes, inputs[0].dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned
 
 Arguments = Mapping[str, Any]
@@ -34,13 +34,13 @@ def _layer_norm(given: Arguments) -> nn.Module:
 
 def _group_norm(given: Arguments) -> nn.Module:
     if given.get("weight") is None or given.get("bias") is None:
-        raise Unsaid("`group_norm` without a weight or a bias")
+        raise NoOperation("`group_norm` without a weight or a bias")
     return nn.GroupNorm(given["num_groups"], *given["weight"].shape, given.get("eps", 1e-5))
 
 
 def _batch_norm(given: Arguments) -> nn.Module:
     if given.get("running_mean") is None:
-        raise Unsaid("`batch_norm` without running statistics")
+        raise NoOperation("`batch_norm` without running statistics")
     features, affine = given["running_mean"].shape[0], given.get("weight") is not None
     return nn.BatchNorm2d(features, given.get("eps", 1e-5), given.get("momentum", 0.1), affine)
 
@@ -64,7 +64,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[Arguments], nn.Module]]
 def with_its_layer(call: Call, root: nn.Module) -> Call:
     """A call of a function with a module's own weights as the call of a layer that has them; others as they are.
 
-    Raises Unsaid for weights that are no one module's, or that have other names than the layer's.
+    Raises NoOperation for weights that are no one module's, or that have other names than the layer's.
     """
     if call.module is not None or call.name not in FUNCTIONS:
         return call
@@ -74,20 +74,20 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
     if not owned and not any(isinstance(value, Derived) for value in given.values()):
         return call
     if any(isinstance(value, Derived | Constant) for value in given.values()):
-        raise Unsaid(f"`{call.name}` with a weight that is computed from parameters")
+        raise NoOperation(f"`{call.name}` with a weight that is computed from parameters")
     paths = set()
     for name, value in owned.items():
         path, _, last = value.key.rpartition(".")
         if last != name or not value.is_plain:
-            raise Unsaid(f"`{call.name}` is called with `{value.key}` as its {name}")
+            raise NoOperation(f"`{call.name}` is called with `{value.key}` as its {name}")
         paths.add(path)
     if len(paths) > 1:
-        raise Unsaid(f"`{call.name}` is called with weights of several modules: {', '.join(sorted(paths))}")
+        raise NoOperation(f"`{call.name}` is called with weights of several modules: {', '.join(sorted(paths))}")
     try:
         with torch.device("meta"):
             layer = maker(given)
     except (TypeError, ValueError, AttributeError) as error:
-        raise Unsaid(f"`{call.name}`: {error}") from None
+        raise NoOperation(f"`{call.name}`: {error}") from None
     (path,) = paths
     if isinstance(own := root.get_submodule(path), nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
         layer = _like(own)
@@ -100,12 +100,12 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
 
 
 def _parts(bias: Owned, call: Call) -> tuple[bool, ...]:
-    """For equal parts of the outputs, whether they have a bias. Raises Unsaid."""
+    """For equal parts of the outputs, whether they have a bias. Raises NoOperation."""
     assert bias.zeros is not None
     start, stop = bias.zeros
     count, rest = divmod(bias.shape[0], stop - start)
     if rest or start % (stop - start) or call.name != "linear":
-        raise Unsaid(f"`{call.name}` with a bias of which a part is 0")
+        raise NoOperation(f"`{call.name}` with a bias of which a part is 0")
     return tuple(i != start // (stop - start) for i in range(count))
 
 

@@ -292,7 +292,7 @@ def references(node: Node) -> set[str]:
 
 
 def kind_of(node: Node) -> str:
-    """What a node is for the breaking of lines."""
+    """The kind of a node, as the breaking of lines sees it."""
     if node.kind != "op" or not isinstance(node.name, str):
         return node.kind if node.kind != "op" else "activation"
     cls = OPERATIONS[node.name]

@@ -97,6 +97,25 @@ model net {
 """Two tensors from one block to another, a repetition whose sizes grow, several results, and one tensor taken twice."""
 
 
+TAKEN_TWICE = """
+model net {
+    input x[4, 8, 8]
+    one: conv(4, 3) -> relu -> two: conv(4, 3) -> relu -> three: conv(4, 3) -> relu
+    (one, it) -> add
+    y: conv(4, 1)
+    (y, y) -> concat -> a: it
+    (a, y) -> concat -> b: it
+    (b, y) -> concat
+}
+"""
+"""Equal layers, of which the first one's result is taken again later, and concatenations that repeat."""
+
+
+@pytest.mark.parametrize("text", [TAKEN_TWICE, TAKEN_TWICE.replace("(b, y)", "(b, a, y)")])
+def test_a_result_that_is_taken_again_is_no_part_of_a_repetition(text: str) -> None:
+    assert list(falsehoods(draw(graph_of(text)))) == []
+
+
 @pytest.mark.parametrize("depth", [0, 1, 9])
 def test_several_tensors_and_repetitions(depth: int) -> None:
     assert list(falsehoods(draw(graph_of(MIXED), depth=depth))) == []

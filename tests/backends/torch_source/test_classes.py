@@ -105,3 +105,24 @@ def test_a_loop_of_named_members_stays_a_loop_in_a_sequence() -> None:
     assert '[(f"unit{i}", Unit(4, 4, **kw)) for i in range(1, 6)]' in lines
     assert "OrderedDict( grow1=Unit(4, 4, **kw), grow2=Unit(4, 7, **kw)," in lines  # only statements count channels
     assert '(f"conv{i}", nn.Conv2d(2 * i + 6, 8 + 2 * i, 3, padding=1, **kw))' in lines
+
+
+def test_what_a_body_picks_from_tables_is_a_parameter() -> None:
+    """Each stage of a model is made of its own numbers, as by hand, and not of all tables and a place in them."""
+    text = """
+        model net(widths, kernels) {
+            input x[3, H = 32, W = 32]
+            stem: conv(widths[0], 3)
+            for i in 0..len(widths) {
+                "stages.{i}": {
+                    if i > 0 { down: conv(widths[i], 2, stride = 2, pad = valid) }
+                    blocks: { repeat 2 { conv(widths[i], kernels[i]) -> relu } }
+                }
+            }
+        }
+        model small = net([8, 24, 48], [3, 5, 3])"""
+    found = prove_build(check(Source("net.arch", text)))
+    assert found.plainness is Plainness.READABLE
+    assert "class Stage(nn.Sequential)" in found.text
+    assert "(8, 24, 48)" not in found.text
+    assert "Stage(24, 48, 3, with_conv=True, **kw)" in found.text

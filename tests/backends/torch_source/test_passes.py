@@ -7,7 +7,7 @@ import pytest
 from archdsl.backends.python.tree import Binary, Const, Expr, Item, Var
 from archdsl.backends.torch_source.cells import Cell, cells
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Rounds, Router
-from archdsl.backends.torch_source.fold import Choice, Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
+from archdsl.backends.torch_source.fold import CannotMerge, CannotReroll, Choice, Entry, Folder, Group, Leaf, Loop
 from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Heading, Parameter, Plan
 from archdsl.common.source import Source
@@ -63,7 +63,7 @@ def test_calls_of_other_structure_do_not_fold() -> None:
     assert (
         shown(Folder(frozenset()).fold_cells(found, Group(2))) == "relu"
     )  # one place of the spec; forms are settled later
-    with pytest.raises(Unlike):
+    with pytest.raises(CannotMerge):
         Folder(frozenset(), branches=False).fold_cells(
             calls("n) { if n > 2 { relu }\n tanh }", "a(2) -> a(4)"), Group(2)
         )
@@ -197,5 +197,5 @@ def test_numbers_of_a_loop() -> None:
 
 def test_a_short_loop_of_unlike_numbers_is_written_out() -> None:
     found = numbers(width=[4, 8])
-    with pytest.raises(Irregular):
+    with pytest.raises(CannotReroll):
         found.resolve([7, 1, 5, 2, 9, 4], loop(found, [3, 3]).inner, [], "out")

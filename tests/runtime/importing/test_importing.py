@@ -115,7 +115,7 @@ class Refused(nn.Module):
         self.factor = nn.Parameter(torch.ones(4, 1, 1))
 
 
-class Unsaid(Refused):
+class NoOperation(Refused):
     def forward(self, x: Tensor) -> Tensor:
         return torch.erf(self.conv(x) + self.other(x))
 
@@ -166,7 +166,7 @@ class Changed(Refused):
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (Unsaid, "no operation for the function `erf`"),
+        (NoOperation, "no operation for the function `erf`"),
         (Unused, "does not use its parameter `factor`"),
         (Shared, "no operation for the function `flip`"),
         (OfAnother, "called by `caller`, of which it is no part"),
@@ -274,7 +274,7 @@ def test_commands_take_a_module(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ("os.path", "is not of the form"),
         ("no_such_package:net", "cannot be called: ModuleNotFoundError"),
         ("os:getcwd", "makes an object of type str"),
-        ("tests.runtime.importing.test_importing:Unsaid", "no operation for the function `erf`"),
+        ("tests.runtime.importing.test_importing:NoOperation", "no operation for the function `erf`"),
     ],
 )
 def test_the_command_explains(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

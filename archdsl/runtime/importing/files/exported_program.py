@@ -32,7 +32,7 @@ class Reading:
         self.program = Program(graph.file)
         self.makers = {name: node for node in graph.nodes for name in node.outputs}
         self.renamed: dict[str, str] = {}
-        """What stands for a value since an operator has changed it in place."""
+        """The value that replaces another one, which an operator has changed in place."""
         for (name, axes), size in zip(graph.inputs, sizes, strict=True):
             self.program.take(name, size)
             if isinstance(axes[0], int):

@@ -22,7 +22,7 @@ NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user wants: the `sizes` of the inputs where the file leaves them free, settings, and a part (`only`)."""
+    """The user's options: the `sizes` of the inputs where the file leaves them free, settings, and a part (`only`)."""
 
     sizes: Sequence[Size]
     settings: Mapping[str, str]

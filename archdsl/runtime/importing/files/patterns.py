@@ -1,6 +1,6 @@
 """Operators of PyTorch and Keras that ONNX files write as several: activations, normalisations, biases.
 
-A pattern is written as nested tuples: (operator, part, …). A text is a value by name, equal wherever it stands; a
+A pattern is written as nested tuples: (operator, part, …). A text is a value by name, equal wherever it occurs; a
 number is a constant of that value; "#name" any constant; None anything at all.
 """
 

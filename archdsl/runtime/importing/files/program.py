@@ -166,7 +166,7 @@ class Program:
     batch: int = 0
     """The batch that the file fixes; 0 if it is free."""
     notes: list[str] = field(default_factory=list)
-    """What the user should know of how the file was read."""
+    """Notes for the user on how the file was read."""
     inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -174,7 +174,7 @@ class Program:
     layers: dict[str, nn.Module] = field(default_factory=dict)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
-    """What each name is on tensors without data: a tensor, or a number or array of sizes."""
+    """The value of each name on tensors without data: a tensor, or a number or array of sizes."""
 
     def take(self, name: str, sizes: Sequence[int]) -> None:
         """Declares an input."""
@@ -243,7 +243,7 @@ class Program:
 
     @contextmanager
     def trial(self) -> Iterator[None]:
-        """What is added in the context is forgotten after it."""
+        """Forgets, at the end of the context, all that was added in it."""
         before = [*self.steps], dict(self.state), dict(self.layers), dict(self.parameters), dict(self.values)
         try:
             yield
@@ -425,7 +425,7 @@ def place(tree: dict[str, nn.Module], path: str, module: nn.Module) -> None:
 
 
 def shared_start(lists: Sequence[tuple[Scope, ...]]) -> tuple[Scope, ...]:
-    """What tuples have in common at their start."""
+    """The longest common prefix of tuples."""
     first, *others = lists
     end = len(first)
     for other in others:

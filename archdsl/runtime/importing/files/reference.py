@@ -53,7 +53,7 @@ def compare(found: Imported, chosen: Chosen, run: Run, who: str) -> None:
 
 
 def of_module(module: nn.Module) -> Run:
-    """What computes a module."""
+    """A function that computes a module."""
 
     def run(given: list[torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad():
@@ -63,7 +63,7 @@ def of_module(module: nn.Module) -> Run:
 
 
 def of_onnx(path: Path, graph: OnnxGraph) -> tuple[Run, str]:
-    """What computes an ONNX file, and its name: onnxruntime, else the slow evaluator of the package onnx."""
+    """A function that computes an ONNX file, and its name: onnxruntime, else the slow evaluator of the package onnx."""
     compute, who = _session(path)
 
     def run(given: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -1,0 +1,28 @@
+"""How long nodes take, in operations: a measure to compare parts of a network by, not a prediction for a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from archdsl.analysis.costs import costs
+from archdsl.analysis.memory import Simulation
+from archdsl.common.choices import BYTES
+from archdsl.graph import Graph, Tensor
+
+BALANCE = 10
+"""The operations that a machine does while it moves one byte; CPUs and GPUs are between 5 and 40."""
+
+
+def node_works(graph: Graph, sizes: Mapping[str, int], dtype: str, run: Simulation | None = None) -> list[float]:
+    """The work of each node in the forward pass of a sample: its operations, and those in the time its bytes take.
+
+    `run` is a simulation with these sizes and number type, if there is one.
+    """
+    run = run or Simulation.of(graph, sizes, dtype)
+    macs = costs(graph, sizes)
+    found = []
+    for node in graph.nodes():
+        moved = sum(run.bytes(t) for t in (*node.inputs, *(Tensor(node.id, i) for i in range(len(node.shapes)))))
+        views = bool(node.inputs) and node.operation.shares(0) is not None
+        found.append(2.0 * macs[node].macs + (0 if views else BALANCE * moved * 4 / BYTES[dtype]))
+    return found

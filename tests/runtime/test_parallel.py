@@ -1,0 +1,140 @@
+"""Trainings that are spread over processes: their losses are those of one process with the whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.nn.functional import cross_entropy
+
+import archdsl
+from archdsl.compiler import check
+from archdsl.transform.parallel import parallel
+from tests.helpers import source_of
+from tests.ranks import run_ranks
+
+STEPS = 20
+RESIDUAL = """
+block unit(width) {
+    residual via conv(width, 1) {
+        conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm
+    }
+    relu
+}
+model residual {
+    input x[3, H, W]
+    conv(4, 3) -> unit(4) -> unit(8) -> unit(8)
+    global_avgpool -> flatten -> linear(5)
+}
+"""
+Case = tuple[str | archdsl.Source, Mapping[str, Any], tuple[int, ...]]
+TINY: dict[str, Case] = {"residual": (source_of(RESIDUAL), {}, (3, 9, 9))}
+LARGER: dict[str, Case] = {
+    "resnet": ("resnet:resnet18", {"classes": 5}, (3, 33, 33)),
+    "resnet again": (source_of(RESIDUAL), {"recompute": "blocks"}, (3, 9, 9)),
+    "densenet again": (
+        "densenet:densenet",
+        {"counts": [2, 2, 2, 2], "growth": 4, "width": 8, "classes": 5, "recompute": "dense"},
+        (3, 32, 32),
+    ),
+    "vit": (
+        "vit:vit",
+        {"width": 16, "depth": 2, "heads": 4, "mlp_width": 32, "patch": 32, "classes": 5},
+        (3, 224, 224),
+    ),
+}
+
+
+def network_of(case: Case, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """A network with the same weights everywhere; dropouts keep everything, batchnorms are in evaluation."""
+    spec, values, _ = case
+    torch.manual_seed(0)
+    network = archdsl.load(spec, dtype=dtype, **values)  # type: ignore[arg-type]
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return network
+
+
+def freeze_statistics(network: nn.Module) -> nn.Module:
+    """Makes batchnorms use their running statistics: those of a part of the batch differ from those of the whole."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return network
+
+
+def curve(network: nn.Module, shape: tuple[int, ...], rank: int = 0, ranks: int = 1, steps: int = STEPS) -> list[float]:
+    """The losses of a training with this rank's part of each batch, averaged over the ranks."""
+    random = torch.Generator().manual_seed(1)
+    optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
+    dtype = next(network.parameters()).dtype
+    losses = []
+    for _ in range(steps):
+        images, labels = torch.randn(8, *shape, generator=random, dtype=torch.float64), torch.arange(8) % 5
+        loss = cross_entropy(network(images.to(dtype).chunk(ranks)[rank]).float().to(dtype), labels.chunk(ranks)[rank])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        mean = loss.detach().double()
+        if ranks > 1:
+            dist.all_reduce(mean)
+        losses.append(mean.item() / ranks)
+    return losses
+
+
+def spread(
+    cases: Mapping[str, Case], axes: tuple[str, ...], sizes: tuple[int, ...], **options: Any
+) -> dict[str, list[float]]:
+    """The losses of each case, spread over a mesh."""
+    mesh = init_device_mesh("cpu", sizes, mesh_dim_names=axes)
+    found = {}
+    for name, case in cases.items():
+        network = archdsl.parallelize(network_of(case), mesh, **options)
+        found[name] = curve(freeze_statistics(network), case[2], dist.get_rank(), dist.get_world_size())
+    return found
+
+
+def tiny() -> dict[str, Any]:
+    return {axis: spread(TINY, (axis,), (2,)) for axis in ("replicate", "shard")}
+
+
+def larger() -> dict[str, Any]:
+    found = {axis: spread(TINY | LARGER, (axis,), (4,)) for axis in ("replicate", "shard")}
+    return found | {"both": spread(TINY | LARGER, ("replicate", "shard"), (2, 2))}
+
+
+def compare(found: list[dict[str, dict[str, list[float]]]], cases: Mapping[str, Case]) -> None:
+    for name, case in cases.items():
+        wanted = curve(freeze_statistics(network_of(case)), case[2])
+        assert wanted[-1] < wanted[0]
+        for way in found[0]:
+            for rank in found:
+                assert rank[way][name] == pytest.approx(wanted, abs=1e-10), (way, name)
+
+
+def test_losses_are_those_of_one_process(tmp_path: Path) -> None:
+    compare(run_ranks(tmp_path, 2, __name__, "tiny"), TINY)
+
+
+@pytest.mark.long
+def test_losses_of_four_processes(tmp_path: Path) -> None:
+    compare(run_ranks(tmp_path, 4, __name__, "larger", timeout=200), TINY | LARGER)
+
+
+@pytest.mark.parametrize(
+    ("spec", "units"),
+    [
+        ("resnet:resnet18", ("layer1", "layer2", "layer3.0", "layer3.1", "layer4.0", "layer4.1")),
+        ("vit:vit_b_16", (*(f"encoder.layers.encoder_layer_{i}" for i in range(12)), "heads")),
+        (source_of("model m {\n    input x[3]\n    linear(2)\n}\n"), ()),
+    ],
+)
+def test_units_follow_the_blocks(spec: str | archdsl.Source, units: tuple[str, ...]) -> None:
+    assert parallel(check(spec)).units == units

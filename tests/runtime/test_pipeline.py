@@ -1,0 +1,177 @@
+"""Pipelines over processes: their gradients, losses, statistics and outputs are those of the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import archdsl
+from archdsl.common.choices import Schedule
+from tests.helpers import source_of
+from tests.ranks import run_ranks
+
+U = """
+model u {
+    input x[3, H, W]
+    first: conv(4, 3) -> batchnorm -> relu
+    maxpool(2) -> second: conv(8, 3) -> batchnorm -> relu
+    conv(8, 3) -> relu -> upconv(4, 2)
+    (it, first, x) -> concat -> conv(3, 3) -> permute([2, 0, 1]) -> permute([1, 2, 0])
+}
+"""
+BATCH = 8
+
+Case = tuple[str | archdsl.Source, tuple[int, ...], Schedule, int]
+TINY: dict[str, Case] = {
+    "1f1b": (source_of(U), (3, 8, 8), "1f1b", 4),
+    "interleaved": (source_of(U), (3, 8, 8), "interleaved", 4),
+}
+LARGER: dict[str, Case] = {
+    f"{name} {schedule}": (spec, size, schedule, 4)
+    for name, spec, size in (
+        ("unet", "unet:unet_padded", (3, 32, 32)),
+        ("densenet", "densenet:densenet121", (3, 64, 64)),
+        ("inception", "inception:inception_v3", (3, 96, 96)),
+        ("swin", "swin:swin_t", (3, 64, 64)),
+    )
+    for schedule in ("gpipe", "1f1b", "interleaved", "interleaved-gpipe")
+}
+
+
+def mean_square(output: Any, target: Tensor) -> Tensor:
+    parts = output if isinstance(output, tuple) else (output,)
+    return torch.stack([(part - target.reshape(-1, *[1] * (part.dim() - 1))).square().mean() for part in parts]).sum()
+
+
+def network_of(spec: str | archdsl.Source) -> nn.Module:
+    torch.manual_seed(0)
+    network = archdsl.load(spec, dtype=torch.float64)
+    for module in network.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0
+    return network
+
+
+def batch_of(size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    images, target = (torch.randn(*s, generator=random, dtype=torch.float64) for s in ((BATCH, *size), (BATCH,)))
+    return images, target
+
+
+def work(cases: Mapping[str, Case], training: bool) -> dict[str, Any]:
+    found = {}
+    for name, (spec, size, schedule, microbatches) in cases.items():
+        images, target = batch_of(size)
+        made = archdsl.pipeline(
+            spec,
+            batch=BATCH,
+            microbatches=microbatches,
+            loss=mean_square,
+            schedule=schedule,
+            size=size,
+            dtype=torch.float64,
+        )
+        for module in made.modules.values():
+            for part in module.modules():
+                if hasattr(part, "p"):
+                    part.p = 0.0
+        made.load_state_dict(network_of(spec).state_dict())
+        made.train(training)
+        loss = made.step(images, target=target)
+        gradients = {n: p.grad for module in made.modules.values() for n, p in module.named_parameters()}
+        state = {key: value.clone() for key, value in made.state_dict().items()}
+        outputs = made.eval().evaluate(images)
+        found[name] = {
+            "loss": loss,
+            "gradients": gradients,
+            "state": state,
+            "outputs": None if outputs is None else tuple(outputs) if isinstance(outputs, tuple) else (outputs,),
+        }
+    return found
+
+
+def tiny() -> dict[str, Any]:
+    return work(TINY, True)
+
+
+def larger_training() -> dict[str, Any]:
+    return work(LARGER, True)
+
+
+def larger_evaluation() -> dict[str, Any]:
+    return work(LARGER, False)
+
+
+def compare(found: list[dict[str, Any]], cases: Mapping[str, Case], training: bool) -> None:
+    for name, (spec, size, _, microbatches) in cases.items():
+        network = network_of(spec).train(training)
+        images, target = batch_of(size)
+        # In evaluation mode the whole batch at once gives the same; in training a micro-batch is a batch of its own.
+        parts = microbatches if training else 1
+        losses = []
+        for part, wanted in zip(images.chunk(parts), target.chunk(parts), strict=True):
+            loss = mean_square(network(part), wanted) / parts
+            loss.backward()
+            losses.append(loss.detach())
+        close = {"rtol": 1e-9, "atol": 1e-12}
+        given = {key: value for rank in found for key, value in rank[name]["gradients"].items()}
+        wanted_gradients = {n: p.grad for n, p in network.named_parameters()}
+        assert given.keys() == wanted_gradients.keys()
+        for key, gradient in wanted_gradients.items():
+            torch.testing.assert_close(given[key], gradient, **close, msg=lambda m, k=key, n=name: f"{n} {k}: {m}")
+        state = {key: value for rank in found for key, value in rank[name]["state"].items()}
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(state[key], value, **close, msg=lambda m, k=key, n=name: f"{n} {k}: {m}")
+        assert [rank[name]["loss"] is None for rank in found] == [True] * (len(found) - 1) + [False]
+        torch.testing.assert_close(found[-1][name]["loss"], torch.stack(losses).sum(), **close)
+        with torch.no_grad():
+            outputs = network.eval()(images)
+        outputs = tuple(y for y in (outputs if isinstance(outputs, tuple) else (outputs,)))
+        for one, other in zip(found[-1][name]["outputs"], outputs, strict=True):
+            assert (one is None) is (other is None)
+            if one is not None:
+                torch.testing.assert_close(one, other, **close)
+
+
+def test_gradients_are_those_of_the_whole(tmp_path: Path) -> None:
+    compare(run_ranks(tmp_path, 2, __name__, "tiny"), TINY, True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("work", ["larger_training", "larger_evaluation"])
+def test_gradients_of_larger_networks(work: str, ranks: int, tmp_path: Path) -> None:
+    compare(run_ranks(tmp_path, ranks, __name__, work, timeout=600), LARGER, work == "larger_training")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"stages": 3}, "3 stages do not fit 1 ranks"),
+        ({"microbatches": 3}, "a batch of 8 cannot be cut into 3 micro-batches"),
+        ({"schedule": "zigzag"}, "there is no schedule 'zigzag'"),
+    ],
+)
+def test_numbers_that_do_not_fit(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match=words):
+            archdsl.pipeline(source_of(U), batch=BATCH, loss=mean_square, **options)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_batch_of_another_size(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        made = archdsl.pipeline(source_of(U), batch=BATCH, loss=mean_square, stages=1, size=(3, 8, 8))
+        with pytest.raises(ValueError, match="for batches of 8, and this one has 6"):
+            made.step(torch.zeros(6, 3, 8, 8), target=torch.zeros(6))
+    finally:
+        dist.destroy_process_group()
