@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import lcm
 from typing import Any
 
 from archdsl import dims
@@ -16,6 +17,7 @@ from archdsl.proof.budget import Budget
 from archdsl.proof.errors import Unproved
 from archdsl.proof.library import FreeDim
 from archdsl.proof.terms import Size, dim_of
+from archdsl.proof.vocabulary import wrong_at
 
 SPAN = 4096
 """A check is tried on every size up to the period of the valid ones if that is no larger; else around their ends."""
@@ -55,6 +57,13 @@ class Guard:
             return False
         return True
 
+    def reach(self) -> tuple[int, int]:
+        """The size from which on its answers repeat at the latest, and their period. Raises Unproved if it has none."""
+        found = _Tests({a.arg for a in self.definition.args.args})
+        for statement in self.definition.body[: _decided(self.definition)]:
+            found.statement(statement)
+        return sum(found.numbers), lcm(*found.moduli)
+
     def numbers(self) -> frozenset[int]:
         """The numbers in its text, near which its answer may change."""
         constants = (n.value for n in ast.walk(self.definition) if isinstance(n, ast.Constant))
@@ -68,14 +77,79 @@ WORDED = 50
 """Every how many sizes such an error is worded."""
 
 
-def _without_words(check: ast.FunctionDef) -> ast.FunctionDef:
-    """A check that raises its error at once where it would only word it: after the last `if` with a `return`."""
-    deciding = max((i for i, s in enumerate(check.body) if not isinstance(s, ast.Assign | ast.Raise)), default=-1)
-    kept = check.body[: deciding + 1]
+def _decided(check: ast.FunctionDef) -> int:
+    """The number of statements after which a check only words its error, and raises it. Raises Unproved."""
     if not isinstance(check.body[-1], ast.Raise):
-        return check
-    made = ast.FunctionDef(**{**vars(check), "body": [*kept, ast.Raise(ast.Name("ValueError", ast.Load()))]})
-    return ast.fix_missing_locations(made)
+        raise Unproved("has a check of sizes that does not end with its error")
+    return 1 + max((i for i, s in enumerate(check.body) if not isinstance(s, ast.Assign | ast.Raise)), default=-1)
+
+
+def _without_words(check: ast.FunctionDef) -> ast.FunctionDef:
+    """A check that raises its error at once."""
+    body = [*check.body[: _decided(check)], ast.Raise(ast.Name("ValueError", ast.Load()))]
+    return ast.fix_missing_locations(ast.FunctionDef(**{**vars(check), "body": body}))
+
+
+@dataclass(slots=True, eq=False)
+class _Tests:
+    """What decides in a check: comparisons of a size, or of its remainders, with numbers.
+
+    So its answers are periodic from some size on, and trying it up to there shows them all.
+    """
+
+    names: set[str]
+    numbers: list[int] = field(default_factory=list)
+    moduli: list[int] = field(default_factory=list)
+
+    def statement(self, statement: ast.stmt) -> None:
+        match statement:
+            case ast.Expr(value=ast.Constant() | ast.Call(func=ast.Name(id="STEP__"))):
+                pass
+            case ast.FunctionDef(name="fits", body=[_, ast.Return(value=ast.expr() as test)], args=arguments):
+                self.names |= {"fits", *[a.arg for a in arguments.args]}
+                self.test(test)
+            case ast.If(test=test, body=[ast.Return(value=None)], orelse=[]):
+                self.test(test)
+            case _:
+                raise wrong_at(statement, "checks a size otherwise than built files do")
+
+    def test(self, node: ast.expr) -> None:
+        match node:
+            case ast.BoolOp(values=tests):
+                for test in tests:
+                    self.test(test)
+            case ast.UnaryOp(op=ast.Not(), operand=test):
+                self.test(test)
+            case ast.BinOp(left=left, op=ast.BitOr() | ast.BitAnd(), right=right):
+                self.test(left)
+                self.test(right)
+            case ast.Compare(left=left, comparators=others):
+                for side in (left, *others):
+                    self.side(side)
+            case ast.Constant(value=bool()):
+                pass
+            case ast.Call(func=ast.Name(id="fits"), args=[ast.Name()], keywords=[]) if "fits" in self.names:
+                pass
+            case _:
+                raise wrong_at(node, "checks a size otherwise than built files do")
+
+    def side(self, node: ast.expr) -> None:
+        """A size, a number, numbers, or a size minus a number, or its remainder."""
+        match node:
+            case ast.Name(id=name) if name in self.names:
+                pass
+            case ast.Constant(value=int(number)):
+                self.numbers.append(number)
+            case ast.Tuple(elts=numbers) if all(isinstance(n, ast.Constant) for n in numbers):
+                self.numbers.append(max(n.value for n in numbers))  # type: ignore[attr-defined]
+            case ast.BinOp(left=size, op=ast.Sub(), right=ast.Constant(value=int(number))):
+                self.side(size)
+                self.numbers.append(number)
+            case ast.Call(func=ast.Name(id="MOD__"), args=[size, ast.Constant(value=int(number))]) if number > 0:
+                self.side(size)
+                self.moduli.append(number)
+            case _:
+                raise wrong_at(node, "checks a size otherwise than built files do")
 
 
 def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
@@ -96,9 +170,7 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
         if not mine and sizes != SizeSet.everything() and _can_be_written(sizes):
             raise Unproved(f"does not check the size {name}")
         for guard in mine:
-            wrong = next(
-                (n for n in (*_trials(sizes), *_near(guard.numbers())) if guard.accepts(name, n) != (n in sizes)), None
-            )
+            wrong = next((n for n in _sizes_to_try(guard, sizes) if guard.accepts(name, n) != (n in sizes)), None)
             if wrong is not None:
                 raise Unproved(f"{'refuses' if wrong in sizes else 'accepts'} {name} = {wrong}")
     for choice in valid.choices:
@@ -111,7 +183,26 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
         raise Unproved("checks a size that is always valid")
 
 
+def _sizes_to_try(guard: Guard, sizes: SizeSet) -> Iterable[int]:
+    """All sizes up to those from which on a check and a set repeat; only some if these are too many."""
+    start, period = guard.reach()
+    threshold, pattern, _ = sizes.form
+    start = max(start, threshold, sizes.maximum or 0)
+    both = lcm(period, pattern.modulus if pattern else 1)
+    if start + both < SPAN:
+        return range(1, start + both + 1)
+    if pattern and both > pattern.modulus:
+        raise Unproved("checks remainders that the valid sizes have not got")
+    return (*_trials(sizes), *_near(guard.numbers()))
+
+
 def _compare_choice(guard: Guard, choice: Choice) -> None:
+    others = {name: next((n for n in range(1, SPAN) if n not in sizes), 0) for name, sizes in choice.sets.items()}
+    for name, sizes in choice.sets.items():  # one size, where the others are not in their sets
+        for n in _sizes_to_try(guard, sizes) if all(others.values()) else ():
+            values = {**others, name: n}
+            if guard.accepts(*values.values()) != choice.holds(values):
+                raise Unproved(f"{'accepts' if n not in sizes else 'refuses'} {name} = {n}")
     columns = [_ends(sizes, guard.numbers()) for sizes in choice.sets.values()]
     for values in product(*columns):
         holds = choice.holds(dict(zip(choice.sets, values, strict=True)))

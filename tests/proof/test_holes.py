@@ -123,6 +123,11 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "one size more refused": (VALID, "if size >= 3:", "if size >= 3 and size != 100003:"),
     "one size more taken": (VALID, "if size >= 3:", "if size >= 3 or size == -(-1):"),
     "a large size refused": (VALID, "if size >= 3:", "if 3 <= size < 1000000:"),
+    "a cube refused": (VALID, "if size >= 3:", "if size >= 3 and size ** 3 != 1000000:"),
+    "a square refused": (VALID, "if size >= 3:", "if size >= 3 and size * size != 10000:"),
+    "a remainder refused": (VALID, "if size >= 3:", "if size >= 3 and (size * 3) % 97 != 5:"),
+    "a remainder of a remainder refused": (VALID, "if size >= 3:", "if size >= 3 and size % 91 % 53 != 52:"),
+    "long numbers refused": (VALID, "if size >= 3:", "if size >= 3 and len(str(size)) < 5:"),
     # The device and dtype of a model.
     "another default": (CONV, "dtype: torch.dtype | None = None", "dtype: torch.dtype | None = torch.float16"),
     "a layer without a dtype": (CONV, "nn.ReLU(inplace=True)", "nn.ReLU() if dtype is None else nn.ReLU(True)"),

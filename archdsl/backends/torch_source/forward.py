@@ -401,7 +401,7 @@ class Forward:
             made = self.plan.made[leaf]
             if isinstance(made.form, FunctionForm | ParameterForm):
                 found += made.values()
-            elif self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
+            if self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
                 found += [piece for piece in made.name if not isinstance(piece, str)]
         return {name for expr in found for name in ex.variables(expr)}
 

@@ -121,6 +121,14 @@ RECURSION = """
 """
 
 
+def test_a_loop_counts_the_parameters_that_it_reads() -> None:
+    for body in (
+        "linear(8) -> tanh\nrepeat 4 { scale(0.5) }\nlinear(8)",
+        "for i in 0..4 { scale(0.5) -> gelu }\nconv(8, 3)",
+    ):
+        holds(graph_of(f"model net {{\ninput x[3, 7]\n{body}\n}}"), READABLE)
+
+
 @pytest.mark.parametrize("text", [ODD_NAMES, SEVERAL_OUTPUTS, TWO_SIZES, GATES, RECURSION])
 def test_odd_networks(text: str, tmp_path: Path) -> None:
     graph = graph_of(text)
