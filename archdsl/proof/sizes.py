@@ -200,8 +200,8 @@ def _compare_choice(guard: Guard, choice: Choice) -> None:
     others = {name: next((n for n in range(1, SPAN) if n not in sizes), 0) for name, sizes in choice.sets.items()}
     for name, sizes in choice.sets.items():  # one size, where the others are not in their sets
         for n in _sizes_to_try(guard, sizes) if all(others.values()) else ():
-            values = {**others, name: n}
-            if guard.accepts(*values.values()) != choice.holds(values):
+            tried = {**others, name: n}
+            if guard.accepts(*tried.values()) != choice.holds(tried):
                 raise Unproved(f"{'accepts' if n not in sizes else 'refuses'} {name} = {n}")
     columns = [_ends(sizes, guard.numbers()) for sizes in choice.sets.values()]
     for values in product(*columns):
