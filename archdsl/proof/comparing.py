@@ -75,7 +75,7 @@ class Proof:
         outside = {kind.imported: (kind.module, kind.target) for kind in self.graph.outside}
         text = read(self.text, helpers, name, outside)
         meaning.compute(training=not self.inference)
-        run = Run(meaning.table)
+        run = Run(meaning.table, training=not self.inference)
         model, guards = self.make(text, run, meaning)
         self.compare_state(model, meaning)
         self.finished(model, meaning)
@@ -90,8 +90,10 @@ class Proof:
             norms, weights = len(self.folding.folded), 6 * len(self.folding.training)
             self.library.budget.left += norms * weights
             compare_weights(walked, self.space.get("fold_batchnorms", dict))  # type: ignore[arg-type]
-        elif text.by_mode or self.graph.of_training() or self.graph.training is not None:
-            if self.graph.of_training():
+            return
+        differs = any(output.training for output in self.graph.outputs)
+        if text.by_mode or differs or self.graph.training is not None:
+            if differs:
                 meaning.compute(training=False)
             for guard in guards:
                 guard.calls.clear()
@@ -239,7 +241,7 @@ class Proof:
                 raise Unproved(f"gives something else as the output{f' `{name}`' if name else ''}")
         if +table.ran != meaning.ran:
             raise Unproved("draws at random more or less often than the network")
-        for path, layer in self.counting:
+        for path, layer in self.counting if run.training else ():
             wanted, found = meaning.statistics.get(path, []), layer.updates
             if found is None or len(found) != len(wanted):
                 raise Unproved(f"updates the statistics of `{path}` more or less often than the network")

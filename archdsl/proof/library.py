@@ -81,6 +81,7 @@ class Run:
     questions: int = 0
     """How often it asked, or ran something again: such a call does not always do the same."""
     training: bool = True
+    """Whether the model trains; statistics are updated only then."""
     recomputed: list[Module] = field(default_factory=list)
     """The modules whose forward runs again in the backward pass."""
     dims: list[FreeDim] = field(default_factory=list)
