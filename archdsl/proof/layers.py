@@ -38,6 +38,9 @@ class Spec:
         self.overwrites = bool(values.pop("inplace", False))
         if "kernel_size" in values and values.get("stride", 1) is None:
             values["stride"] = values["kernel_size"]
+        for name in ("kdim", "vdim"):
+            if name in values and values[name] is None:
+                values[name] = values["embed_dim"]
         self.arguments = {k: _collapsed(v) if k != "normalized_shape" else v for k, v in values.items()}
         self.key = (self.kind, frozen(tuple(self.arguments.values()), []))
         self.hash = hash(self.key)
