@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from torch import nn
 
@@ -229,6 +231,15 @@ FOLDS: dict[str, tuple[str, str, str]] = {
     "a shift to the left": (SPLIT, "slice(start, start + count)", "slice(start, start + count - 1)"),
     "no copy": (SPLIT, ".clone()\n        if groups", "\n        if groups"),
 }
+
+
+def test_an_output_of_training_in_evaluation_is_refused() -> None:
+    """Even if evaluation needs the nodes that give it."""
+    graph = net("a: conv(3, 3) -> b: relu\noutput b, aux = a if training")
+    text = prove_build(graph).text
+    assert text.count("if self.training") == 1
+    with pytest.raises(Unproved):
+        prove(re.sub(r" if self\.training else None", "", text), graph)
 
 
 def refused(graph: Graph, old: str, new: str, **options: object) -> None:

@@ -126,8 +126,8 @@ def test_members_move_up_and_what_only_training_needs_is_gone() -> None:
 def test_numbers_are_those_of_the_training_form(spec: str) -> None:
     """Within 1e-8 of the outputs' size; in single precision, deep networks with such weights are too sensitive.
 
-    The deepest are so in double precision: EfficientNet-B6 multiplies a change of its input of 1e-15, which is rounding,
-    to 2e-6 of its output, and every layer rounds. There the two forms may differ by 30 such changes.
+    The deepest are so in double precision: EfficientNet-B6 makes 2e-6 of its output of a change of its input of 1e-15,
+    which is rounding, and every layer rounds. There the two forms may differ by 30 such changes.
     """
     graph = check(spec)
     plain, form = both(graph, torch.double)

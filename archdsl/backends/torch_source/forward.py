@@ -215,7 +215,10 @@ class Forward:
             names: dict[str, str | py.Expr] = {}
             for piece in label:
                 names |= self.names(piece) if not isinstance(piece, str) else {}
-            return members.access(label, names, isinstance(self.plan.made[leaf].form, ParameterForm))
+            form = self.plan.made[leaf].form
+            if isinstance(form, ParameterForm) and form.made:
+                return members.access_buffer(label, names)
+            return members.access(label, names, isinstance(form, ParameterForm))
         return members.attributes[leaf]
 
     # ------------------------------------------------------------ statements
