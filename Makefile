@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick test-long test-oldest test-zoo lint format docs site images gallery examples tables fuzz bench wheel vsix test-editors clean
+.PHONY: demo test quick test-long test-oldest test-zoo lint format docs site images gallery lecture examples tables fuzz bench wheel vsix test-editors clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -59,6 +59,10 @@ images: $(READY)
 
 gallery: $(READY)
 	$(BIN)/python docs/gallery.py
+
+# The lecture (docs/lecture.md): its specs and pictures in build/lecture, for slides, and its notebook.
+lecture: $(READY)
+	$(BIN)/python -m docs.lecture
 
 tables: $(READY)
 	$(BIN)/python -m archdsl.syntax.build_tables

@@ -233,18 +233,25 @@ def _tabulate(graph: Graph) -> Table:
     return show(graph).table
 
 
-def show(*networks: Network, size: Sequence[int] | None = None, **options: Any) -> Report:
+def show(*networks: Network, size: Sequence[int] | None = None, inference: bool = False, **options: Any) -> Report:
     """The sizes, parameters, MACs, memory and receptive fields of a network by layer, or of several networks by model.
 
-    `size` is the input's, channels first, without the batch; amounts are formulas of free sizes without it. Other
-    options: see `archdsl.report.layers.Options`. The result prints as `archdsl show` does, shows itself in a notebook,
-    and has `.table` and `.to_pandas()`. Raises SpecError, also for a size that a network does not accept.
+    `size` is the input's, channels first, without the batch; amounts are formulas of free sizes without it.
+    `inference` shows the form that `build(network, inference=True)` writes. Other options: see
+    `archdsl.report.layers.Options`. The result prints as `archdsl show` does, shows itself in a notebook, and has
+    `.table` and `.to_pandas()`. Raises SpecError, also for a size that a network does not accept.
     """
     from archdsl.report.layers import Layers, Options
     from archdsl.report.shown import report  # only if a table is wanted
 
     graphs = [checked(network) for network in networks]
-    return report([Layers(graph, Options(pin(graph, [size] if size else ()), **options)) for graph in graphs])
+    if inference:
+        from archdsl.transform.inference import for_inference
+
+        graphs = [for_inference(graph)[0] for graph in graphs]
+    sizes = [size] if size else ()
+    found = [Layers(graph, Options(pin(graph, sizes), inference=inference, **options)) for graph in graphs]
+    return report(found)
 
 
 def explain(network: Network, path: str | None = None, sizes: Mapping[str, int] | None = None) -> str:

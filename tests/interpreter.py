@@ -290,7 +290,14 @@ class Interpreter:
 
     def _layernorm(self, op: Any, path: str, x: Tensor) -> Tensor:
         mean, variance = x.mean(1, keepdim=True), x.var(1, unbiased=False, keepdim=True)
-        return self._affine(path, self.normal(x, mean, variance, op.eps))
+        x = self.normal(x, mean, variance, op.eps)
+        if op.affine and not op.bias:
+            return x * channels(self.weight(path, "weight"), x)
+        return self._affine(path, x) if op.affine else x
+
+    def _rmsnorm(self, op: Any, path: str, x: Tensor) -> Tensor:
+        x = x * (x.square().mean(1, keepdim=True) + op.eps).rsqrt()
+        return x * channels(self.weight(path, "weight"), x) if op.affine else x
 
     def _groupnorm(self, op: Any, path: str, x: Tensor) -> Tensor:
         parts = []

@@ -47,8 +47,9 @@ WRITTEN = {
         "conv upconv linear maxpool avgpool adaptive_avgpool adaptive_maxpool global_avgpool global_maxpool batchnorm"
     ),
     *words(
-        "layernorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale split"
+        "layernorm rmsnorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale"
     ),
+    "split",
     *words(
         "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
         "coordinates squeeze"
@@ -321,6 +322,8 @@ class Items:
             case "batch":
                 return self.call("batchnorm", eps=eps, momentum=momentum, affine=affine, init=init)
             case "layer":
+                if init is None and random.random() < 0.3:
+                    return random.choice(["rmsnorm", "rmsnorm(affine = false)", "layernorm(bias = false)"])
                 return self.call("layernorm", eps=eps, init=init)
             case "group":
                 return self.call("groupnorm", random.choice(["1", "2", "it.channels"]), eps=eps, init=init)

@@ -1,94 +1,34 @@
-"""Runs the tutorial and the how-to pages as a reader would: its files, commands and code, in order, in an empty folder.
+"""The tutorial, the lecture and the how-to pages do what they say: `docs/pages.py` runs them in an empty folder.
 
-A page's blocks are:
-
-- ```arch title="net.arch", and the same of other languages: a file, which is written (or replaced);
-- ```console: commands behind `$ `, each with its output, as printed; a line `…` stands for any lines, and
-  `…` elsewhere for any text. Commands are `archdsl …` and `python FILE`;
-- ```python: code, which runs in one session per page;
-- a picture images/tutorial.svg "net.svg": the file of that name, which a command before has drawn;
-- ```sh and others: not run (such as `pip install`).
-
-`pytest --update tests/test_pages.py` renews the outputs.
+`pytest --update tests/test_pages.py` renews the outputs and pictures.
 """
 
-import contextlib
-import io
+import json
+import os
 import re
-import runpy
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
-from archdsl import cli
+from docs import lecture
+from docs.pages import PICTURE, run
 from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
-# The tutorial trains and exports.
-LONG = {"tutorial"}
+# The tutorial trains and exports, as another page; the lecture measures gradients.
+LONG = {"tutorial", "lecture", "export"}
 PAGES = [
     pytest.param(path, marks=[pytest.mark.long] if path.stem in LONG else [], id=path.stem)
-    for path in (DOCS / "tutorial.md", DOCS / "python.md", *sorted((DOCS / "how-to").glob("*.md")))
+    for path in (
+        *(DOCS / f"{name}.md" for name in ("tutorial", "lecture", "python")),
+        *sorted((DOCS / "how-to").glob("*.md")),
+    )
 ]
-BLOCK = re.compile(r'^```(?P<kind>\w+)(?: title="(?P<file>[\w.\-/]+)")?[^\n]*\n(?P<text>.*?)^```\n', re.M | re.S)
-PICTURE = re.compile(r'!\[[^\]]*\]\((\S+) "(\S+)"\)')
-ANY = "…"
 
 
 def words(picture: Path) -> list[str]:
     return sorted(re.findall(r">([^<>]*)</t(?:ext|span)>", picture.read_text("utf-8")))
-
-
-def printed(command: str) -> str:
-    """What a command prints, errors included."""
-    name, *arguments = shlex.split(command, comments=True)
-    out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        if name == "archdsl":
-            cli.run(arguments)
-        else:
-            assert name == "python" and len(arguments) == 1, f"neither archdsl nor a Python file: {command}"
-            run_file(arguments[0])
-    out.seek(0)
-    lines = out.read().splitlines()
-    return "".join(f"{line.rstrip()}\n" for line in lines)
-
-
-def run_file(path: str) -> None:
-    known = set(sys.modules)
-    sys.path.insert(0, "")
-    try:
-        runpy.run_path(path, run_name="__main__")
-    finally:
-        sys.path.remove("")
-        for name in set(sys.modules) - known:
-            if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(Path.cwd())):
-                del sys.modules[name]
-
-
-def is_output(said: str, found: str) -> bool:
-    """Whether an output is the one of the page, in which `…` stands for any lines or text."""
-    parts = [re.escape(part).replace(ANY, ".*") for part in re.split(rf"^{ANY}\n", said, flags=re.M)]
-    return re.fullmatch("(?:.*\n)*".join(parts), found) is not None
-
-
-def commands(text: str) -> list[tuple[str, str]]:
-    """The commands of a block with their outputs; a `\\` at the end of a line continues the command."""
-    text = text.replace("\\\n", " ")
-    assert text.startswith("$ "), "a console block begins with a command"
-    pairs = [part.partition("\n") for part in re.split(r"^\$ ", text, flags=re.M)[1:]]
-    return [(command, said) for command, _, said in pairs]
-
-
-def session(text: str) -> str:
-    """A console block with the output that its commands have now."""
-    found = []
-    for command, said in commands(text):
-        now = printed(command)
-        found.append(f"$ {command}\n{said if is_output(said, now) else now}")
-    return "".join(found)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -96,21 +36,8 @@ def test_page(page: Path, update: bool, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    names: dict[str, object] = {"__name__": "page"}
-
-    def renewed(block: re.Match[str]) -> str:
-        kind, text = block["kind"], block["text"]
-        if block["file"]:
-            Path(block["file"]).parent.mkdir(exist_ok=True)
-            Path(block["file"]).write_text(text, "utf-8")
-        elif kind == "python":
-            exec(compile(text, str(page), "exec"), names)
-        elif kind == "console" and (now := session(text)) != text.replace("\\\n", " "):
-            return block[0].replace(text, now)
-        return block[0]
-
     text = page.read_text("utf-8")
-    now = BLOCK.sub(renewed, text)
+    now = run(text, str(page))
     if update:
         page.write_text(now, "utf-8")
     for shown, drawn in PICTURE.findall(text):
@@ -119,3 +46,24 @@ def test_page(page: Path, update: bool, tmp_path: Path, monkeypatch: pytest.Monk
         # The same boxes and words: where they lie depends on the version of Graphviz.
         assert words(page.parent / shown) == words(Path(drawn))
     assert page.read_text("utf-8") == now, "`pytest --update tests/test_pages.py` writes it anew"
+
+
+def test_the_notebook_is_the_lecture() -> None:
+    assert lecture.NOTEBOOK.read_text("utf-8") == lecture.notebook(), "`make lecture` writes it anew"
+
+
+@pytest.mark.long
+def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell, in a kernel: no command fails, and each picture is shown."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.reads(lecture.notebook(), as_version=4)
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = [output for cell in cells for output in cell.outputs if "image/svg+xml" in output.get("data", {})]
+    assert len(shown) == len(PICTURE.findall(lecture.PAGE.read_text("utf-8")))
+    said = json.dumps([cell.outputs for cell in cells])
+    assert "error[" not in said and "Error" not in said and "not found" not in said

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
+from archdsl.analysis.carried import Carried
 from archdsl.analysis.costs import IntShape, sample_counts, sized_shapes
 from archdsl.analysis.layout import Layout
 from archdsl.analysis.ledger import Ledger, Moment, Peak
@@ -56,23 +57,19 @@ def memory(
     *,
     cpu: bool = True,
     recompute: Collection[Scope] = (),
+    evaluates: bool = False,
 ) -> Memory:
     """The memory of a checked graph, for `dtype`, one of BYTES; `cpu` includes the copies of convolutions on a CPU.
 
     The scopes in `recompute`, none inside another, store only their inputs in a training step, and are recomputed
-    (activation checkpointing). Free sizes missing in `sizes` have their values in `graph.examples`.
+    (activation checkpointing). `evaluates`: it is the form for inference, whose peak of a training step means nothing.
+    Free sizes missing in `sizes` have their values in `graph.examples`.
     """
     run = Simulation.of(graph, sizes, dtype, cpu=cpu, recompute=recompute)
+    run.evaluates = evaluates
     inference = run.inference()
     step, saved = run.step()
     return Memory(run.weights, run.trainable, saved, inference, step)
-
-
-def _signature(scope: Scope) -> tuple[object, ...]:
-    """The contents of a scope, by names and kinds."""
-    return tuple(
-        (m.name, m.operation.name if isinstance(m, Node) else m.definition and m.definition.name) for m in scope.members
-    )
 
 
 @dataclass(eq=False)
@@ -86,6 +83,8 @@ class Simulation:
     width: int
     cpu: bool
     recompute: Collection[Scope]
+    evaluates: bool = False
+    """Whether the graph is the form for inference: it overwrites more, and lets go of what nothing reads any more."""
     weights: int = 0
     trainable: int = 0
     """Bytes of parameters and buffers, and of the parameters with gradients."""
@@ -126,6 +125,10 @@ class Simulation:
         found = Layout.of(self.graph)
         self.find_turned(found)
         return found
+
+    @cached_property
+    def carried(self) -> Carried:
+        return Carried(self.graph)
 
     def incoming(self, node: Node) -> tuple[IntShape, ...]:
         return tuple(self.shapes[t.node][t.index] for t in node.inputs)
@@ -189,7 +192,7 @@ class Simulation:
     def buffers(self, *, training: bool) -> dict[Tensor, Tensor]:
         """The tensor whose memory each tensor uses: itself, its base if it is a view, or the one that it overwrote."""
         graph = self.graph
-        overwriting = Overwriting.of(graph, self.recompute, moved=self.layout.moved)
+        overwriting = Overwriting.of(graph, self.recompute, inference=self.evaluates, moved=self.layout.moved)
         found: dict[Tensor, Tensor] = {}
         whole: dict[Tensor, bool] = {}
         for node in graph.nodes():
@@ -233,7 +236,8 @@ class Simulation:
         """The buffers that are freed after each node.
 
         A block's caller references the block's input until it returns, as does a result with which a nested call of the
-        same block ends: it is in the variable that is returned. Inputs and outputs belong to the user.
+        same block ends: it is in the variable that is returned. The form for inference keeps nothing else longer than
+        it is read: see `releases`. Inputs and outputs belong to the user.
         """
         last: dict[Tensor, int] = {}
         for node in self.graph.nodes():
@@ -245,8 +249,10 @@ class Simulation:
         ends: dict[Scope, int] = {}
         for scope in reversed(list(self.graph.root.scopes())):
             ends[scope] = max((m.id if isinstance(m, Node) else ends[m] for m in scope.members), default=-1)
-            for tensor in (*scope.inputs, *self.carried(scope)):
+            for tensor in (*scope.inputs, *(() if self.evaluates else self.carried.by(scope))):
                 last[buffers[tensor]] = max(last[buffers[tensor]], ends[scope])
+            if self.evaluates:
+                continue
             # The results of an align stay in variables until the next align, or until the block returns.
             aligns = [m for m in scope.members if isinstance(m, Node) and len(m.shapes) == len(m.inputs) > 1]
             until = [*(m.id for m in aligns[1:]), ends[scope]]
@@ -260,38 +266,18 @@ class Simulation:
                 found.setdefault(node_id, []).append(buffer)
         return found
 
-    def carried(self, scope: Scope) -> tuple[Tensor, ...]:
-        """The results inside a block with which another call of it ends, like the innermost level of a U."""
-        if scope.definition is None:
-            return ()
-        count = len(scope.members)
-        shorter = {n: e for n, e in self.endings[id(scope.definition.syntax)].items() if n < count}
-        own = _signature(scope) if shorter else ()
-        for length, endings in shorter.items():
-            if own[:length] in endings:
-                member = scope.members[length - 1]
-                return (Tensor(member.id),) if isinstance(member, Node) else member.outputs
-        return ()
-
-    @cached_property
-    def endings(self) -> dict[int, dict[int, set[tuple[object, ...]]]]:
-        """The members of all calls of each block that end with the result of their last one, by their number."""
-        found: dict[int, dict[int, set[tuple[object, ...]]]] = {}
-        for scope in self.graph.root.scopes():
-            if scope.definition is None:
-                continue
-            by_length = found.setdefault(id(scope.definition.syntax), {})
-            last = scope.members[-1] if scope.members else None
-            if last and scope.outputs == ((Tensor(last.id),) if isinstance(last, Node) else last.outputs):
-                by_length.setdefault(len(scope.members), set()).add(_signature(scope))
-        return found
-
     def inference(self) -> Peak:
+        """The peak of a forward pass without gradients."""
+        ledger = Ledger(self.weights)
+        self.infer(ledger)
+        return ledger.peak()
+
+    def infer(self, ledger: Ledger) -> None:
+        """Records a forward pass without gradients."""
         outputs = [o.tensor for o in self.graph.outputs if not o.training]
         live = self.graph.ancestors(outputs)
         buffers = self.buffers(training=False)
         freed = self.last_uses(buffers, outputs)
-        ledger = Ledger(self.weights)
         for node in self.graph.nodes():
             if node.id not in live:
                 continue
@@ -305,7 +291,6 @@ class Simulation:
             for buffer in freed.get(node.id, ()):
                 if ledger.holders[buffer]:
                     ledger.release(buffer)
-        return ledger.peak()
 
     def made(self, node: Node) -> int:
         """Temporary bytes of an operation: a padded copy, the indices of maxima, the terms of an lrn."""

@@ -84,7 +84,7 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
     """The path and model name of a SPEC. Raises SpecError.
 
     It is `path.arch`, `path.arch:model`, `family:model`, `family`, or `package:path.arch` and `package:path.arch:model`
-    for a file in the folder of a Python package.
+    for a file in the folder of a Python package, which may also be named as Python imports it: `package.file:model`.
     """
     head, colon, tail = spec.rpartition(":")
     if colon and not head.endswith((":", "\\")) and "/" not in tail and not tail.endswith(".arch"):
@@ -99,10 +99,15 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
     families = library_families()
     if where in families:
         return library_folder() / f"{where}.arch", name
+    package, _, file = where.rpartition(".")
+    if _IMPORTED.fullmatch(where) and (imported := _beside(package, f"{file}.arch")) is not None:
+        return imported, name
     if ":" in where:
         help: str | None = (
             "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; only `explain` and `draw --matrix` take the path of a layer"
         )
+    elif _IMPORTED.fullmatch(where):
+        help = f"as a Python import it would be {file}.arch in the folder of the package `{package}`"
     elif path.with_name(f"{path.name}.arch").exists():
         help = f"did you mean `{where}.arch`?"
     else:
@@ -112,6 +117,7 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
     raise AssertionError
 
 
+_IMPORTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", re.ASCII)
 _IN_PACKAGE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([^:]+\.arch)", re.ASCII)
 
 
@@ -119,24 +125,34 @@ def in_package(where: str, diagnostics: Diagnostics) -> Path | None:
     """The path of `package:path.arch`, found without running the package; None for another text. Raises SpecError."""
     if (named := _IN_PACKAGE.fullmatch(where)) is None:
         return None
-    from importlib.util import find_spec  # only for a spec in a package
-
     package, file = named.groups()
-    top, *inner = package.split(".")
-    folders: list[str] = []
-    with suppress(ImportError, ValueError):  # such as __main__, which has no spec
-        spec = find_spec(top)
-        folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    paths = [Path(folder, *inner, file) for folder in folders]
-    if (found := next((path for path in paths if path.is_file()), None)) is not None:
+    if (found := _beside(package, file)) is not None:
         return found
-    if folders:
+    top = package.partition(".")[0]
+    if _folders(top):
         help_ = "installed packages hold data files only if their build configuration includes them"
         diagnostics.error("E0003", f"the package `{package}` has no file `{file}`", help=help_)
     else:
         diagnostics.error("E0003", f"there is no Python package `{top}`", help="is it installed in this environment?")
     diagnostics.stop_on_errors()
     raise AssertionError
+
+
+def _beside(package: str, file: str) -> Path | None:
+    """The path of a file in the folder of a package, if it is there."""
+    top, *inner = package.split(".")
+    paths = [Path(folder, *inner, file) for folder in _folders(top)]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _folders(package: str) -> list[str]:
+    """The folders of a top-level package, which is not run."""
+    from importlib.util import find_spec  # only for a spec in a package
+
+    with suppress(ImportError, ValueError):  # such as __main__, which has no spec
+        spec = find_spec(package)
+        return list(spec.submodule_search_locations or ()) if spec is not None else []
+    return []
 
 
 def models(spec: str | Path | Source) -> list[ModelInfo]:

@@ -82,6 +82,11 @@ if TYPE_CHECKING:
 @click.option("--sizes/--no-sizes", "tensors", default=True, help="The sizes of tensors.")
 @click.option("--labels/--no-labels", default=True, help="The labels that the spec gives to layers.")
 @click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The image on which the panel of an augmentation shows its changes, instead of a photograph of scikit-image.",
+)
+@click.option(
     "--matrix",
     is_flag=True,
     help="Draw the matrix of the convolution at PATH instead of the network: a Toeplitz matrix along one axis, a "
@@ -97,6 +102,7 @@ def draw(
     colours: Path | None,
     tensors: bool,
     matrix: bool,
+    image: Path | None,
     **looks: Any,
 ) -> int:
     """Draw the network, in the format of the file's ending.
@@ -119,7 +125,7 @@ def draw(
         diagram = compiler.draw(
             graph,
             depth=depth,
-            examples=() if matrix else examples_of(graph),
+            examples=() if matrix else examples_of(graph, image),
             sizes=pin(graph, sizes),
             width=width,
             colours=chosen,
@@ -142,7 +148,7 @@ def of_matrix(spec: str) -> tuple[str, str]:
         checked(spec, {})  # a wrong spec is the more helpful message
         raise click.UsageError("--matrix draws that of one layer: name it, SPEC:PATH; `archdsl show` lists the paths")
     context = click.get_current_context()
-    known = ("depth", "style", "direction", "legend", "shares", "tensors", "labels")
+    known = ("depth", "image", "style", "direction", "legend", "shares", "tensors", "labels")
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if given and parameter.name in known:
@@ -150,14 +156,18 @@ def of_matrix(spec: str) -> tuple[str, str]:
     return spec, path
 
 
-def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
-    """Example images of the model's augmentation; none, with a note, if a package is missing."""
+def examples_of(graph: Graph, image: Path | None) -> Sequence[tuple[str, bytes]]:
+    """Example images of the model's augmentation; none, with a note, if a package is missing. Raises ClickException."""
     if graph.augment is None:
+        if image is not None:
+            raise click.UsageError(f"--image shows an augmentation, and {graph.name} has none")
         return ()
-    from archdsl.runtime.running import augmented_examples
+    from archdsl.runtime.running import RunError, augmented_examples
 
     try:
-        return augmented_examples(graph)
+        return augmented_examples(graph, image)
+    except RunError as error:
+        raise click.ClickException(str(error)) from None
     except ImportError as error:
         if not (install := what_to_do(error)):
             raise
@@ -316,26 +326,48 @@ def weights(
 @weights_option
 @extern_option
 @purpose_option
+@click.option("--quantize", is_flag=True, help="Write the form for inference in int8, to .onnx; needs --images.")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Images for calibration, prepared as the network will see them, or .npy arrays, which are taken as they are.",
+)
 @model_options
-def export(spec: str, output: Path, weights: Path | None, purpose: str, settings: Settings) -> int:
+def export(
+    spec: str,
+    output: Path,
+    weights: Path | None,
+    purpose: str,
+    quantize: bool,
+    images: Path | None,
+    settings: Settings,
+) -> int:
     """Export the network to .pt2 (torch.export) or .onnx.
 
     The batch and the free sizes stay dynamic; the command says which size had to be fixed, and why. Before the file is
     written, its outputs are compared with the PyTorch module's at several sizes, which are listed; a file with other
-    outputs is not written. ONNX needs the packages onnx and onnxscript, and onnxruntime for the comparison.
+    outputs is not written. --quantize writes int8 for CPUs, which is faster and less exact; it says how much less on
+    images that it does not calibrate on. ONNX needs the packages onnx and onnxscript, and onnxruntime for the
+    comparison.
     """
     from archdsl.common.marks import save
     from archdsl.diagnostics import visible
     from archdsl.runtime import export as exporting
     from archdsl.runtime.weights import WeightsError
 
+    if quantize is (images is None):
+        raise click.UsageError("--quantize and --images DIR go together")
     graph = checked(spec, settings)
     form = output.with_suffix(output.suffix.lower())
     try:
-        made = exporting.proved_export(graph, form, weights, inference=purpose == "inference")
+        if images is not None:
+            made = exporting.quantized_export(graph, form, images, weights)
+        else:
+            made = exporting.proved_export(graph, form, weights, inference=purpose == "inference")
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
     save(output, made.data)
-    for line in (*made.pins, made.proof):
+    for line in made.lines():
         write(f"{visible(str(output))}: {line}\n")
     return FINE

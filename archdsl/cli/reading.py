@@ -24,6 +24,7 @@ from archdsl.cli.options import (
     output_option,
     parse_bytes,
     parse_settings,
+    purpose_option,
     recompute_or_front_option,
     size_option,
     units_option,
@@ -150,6 +151,7 @@ def write_checked(
 @optimizer_option
 @click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Report the largest batch that fits.")
 @recompute_or_front_option
+@purpose_option
 @columns_option
 @units_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
@@ -173,6 +175,7 @@ def show(
     optimizer: str,
     gpu_memory: int | None,
     recompute: Mode | Literal["auto"],
+    purpose: str,
     columns: tuple[str, ...],
     units: Units,
     form: str | None,
@@ -183,15 +186,19 @@ def show(
 
     The columns are output sizes, parameters, MACs, memory and receptive fields; totals follow. If input sizes are
     free, amounts are formulas of them; --size turns them into numbers. Several SPECs are compared, one row of totals
-    each.
+    each. --for inference shows the module that `build --for inference` writes, with the memory that it needs.
     """
     from archdsl.checker.finished_graph import pin
     from archdsl.report.layers import Layers, Options
     from archdsl.report.shown import report
     from archdsl.report.summary import summary_data
+    from archdsl.transform.inference import for_inference
 
+    inference = purpose == "inference"
     if form and as_json:
         raise click.UsageError(f"--{form} and --json are mutually exclusive")
+    if inference and recompute != "none":
+        raise click.UsageError("--recompute cannot be used with --for inference, which has no backward pass")
     if recompute == AUTO:
         if len(specs) > 1:
             raise click.UsageError(f"--recompute {AUTO} shows one SPEC")
@@ -202,8 +209,19 @@ def show(
     for spec in progress(specs):
         graph = checked(spec, settings, sizes)
         all_columns = wide or as_json or form == "csv"
+        graph = for_inference(graph)[0] if inference else graph
         options = Options(
-            pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory, recompute, columns
+            pin(graph, sizes),
+            batch,
+            depth,
+            flops,
+            all_columns,
+            dtype,
+            optimizer,
+            gpu_memory,
+            recompute,
+            columns,
+            inference,
         )
         models.append(model := Layers(graph, options))
         with busy(f"counting {len(graph):,} layers", long=len(graph) > MANY):

@@ -50,6 +50,8 @@ class Builder:
     """The values of the current `let`s, loop variables and input sizes by name; never changed, but replaced."""
     windows: Partition | None = None
     """The windows that the current body meets."""
+    repeats: set[tuple[int, int, int]] = field(default_factory=set)
+    """Where a learned tensor was repeated for the batch: the place in the text, and the number of the input."""
     wholes: dict[Partition, Tensor] = field(default_factory=dict)
     """The map that a partition cuts."""
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Demanded, OperationError]]]] = field(
@@ -213,18 +215,22 @@ class Builder:
         return self.repeated(flow, operation.needs_batches, scope, span) if operation.needs_batches else flow
 
     def repeated(self, flow: Flow, count: int, scope: Scope, span: Span) -> Flow:
-        """The flow; an implied `expand` repeats those of the first `count` that lack the batch of the others."""
+        """The flow; an implied `expand` repeats those of the first `count` that lack the batch of the others.
+
+        Where a learned tensor was repeated in one call of a block, what is computed from samples passes the same
+        `expand` in the next, which changes nothing: all calls are the same layers then.
+        """
         if POISONED_TENSOR in flow:
             return flow
-        having = [t for t in flow if self.graph.node(t).batched]
-        if not having:
-            return flow
-        found: list[Tensor] = []
-        for number, tensor in enumerate(flow):
-            if number < count and not self.graph.node(tensor).batched:
-                position = str(self.position(scope))
-                (tensor,) = self.place_node(EXPAND, (tensor, having[0]), position, False, scope, span, None)
-            found.append(tensor)
+        found = list(flow)
+        for number, tensor in enumerate(flow[:count]):
+            others = (t for i, t in enumerate(flow) if i != number and self.graph.node(t).batched)
+            place = (id(span.source), span.start, number)
+            if (other := next(others, None)) is None or (self.graph.node(tensor).batched and place not in self.repeats):
+                continue
+            self.repeats.add(place)
+            position = str(self.position(scope))
+            (found[number],) = self.place_node(EXPAND, (tensor, other), position, False, scope, span, None)
         return tuple(found)
 
     def infer(

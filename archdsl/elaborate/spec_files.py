@@ -258,6 +258,7 @@ class Loader:
                 "circular import: " + " → ".join(way),
                 span,
                 help="move the shared definitions into a third file, and import that from both",
+                proposals=_of_library(declaration.module, self.open[-1] == key),
             )
             return None
         limits = budget().limits
@@ -269,6 +270,13 @@ class Loader:
         if len(self.open) >= limits.import_depth:
             raise Exceeded("import_depth", f"imports are nested more than {limits.import_depth} deep", span)
         return self.load_file(path)
+
+
+def _of_library(module: tree.Name, itself: bool) -> Iterator[Proposal]:
+    """The family of the library that has the name of the importing file."""
+    if itself and module.name in library_families():
+        name = f"archdsl.{module.name}"
+        yield Proposal(f"`{module.name}` is this file itself; `{name}` is that of the library", Fix(module.span, name))
 
 
 def find_import(parts: Sequence[str], source: Source) -> Path | None:

@@ -113,7 +113,7 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("fft", "rfft", "stft", "dct", "spectrogram", "melspectrogram"), _SPECTRUM),
         **dict.fromkeys(("blurpool", "antialias"), _BLURRED),
         **dict.fromkeys(("glu", "swiglu", "geglu", "gatedmlp", "swiglupacked"), _GATED),
-        **dict.fromkeys(("rmsnorm", "simplenorm"), f"`layernorm` also subtracts the mean; {_OUTSIDE}"),
+        "simplenorm": f"`rmsnorm` and `layernorm` are near; {_OUTSIDE}",
         **dict.fromkeys(("frn", "filterresponsenorm", "evonorm", "tlu"), f"`groupnorm` is the nearest; {_OUTSIDE}"),
         **dict.fromkeys(("syncbatchnorm", "frozenbatchnorm"), _TRAINING),
         "logsoftmax": "end with the numbers before it, which `F.cross_entropy` takes; or with `softmax`",

@@ -9,7 +9,7 @@ from archdsl.ops import attention_helpers
 from archdsl.ops.attention import Mixing, positions
 from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example
 from archdsl.ops.declaration import OperationError
-from archdsl.ops.fields import Count, Positive, shape_text, times
+from archdsl.ops.fields import Count, Positive, Switch, shape_text, times
 from archdsl.ops.forms import Argument, FunctionForm, ParameterForm, TorchForm
 from archdsl.ops.formulas import Section, Sizes
 from archdsl.ops.helpers import Helper
@@ -171,12 +171,17 @@ class Relative(Operation):
     """Looks up a bias for each pair of positions in a window, by their difference: for `attend`.
 
     [heads, (2h − 1) · (2w − 1)], or [heads, 2h − 1, 2w − 1], → [heads, h · w, h · w], for a window of h × w positions.
+    `signed = false` looks at absolute differences: [heads, h · w]. With a `step` the queries are every so many
+    positions: ⌈h / step⌉ · ⌈w / step⌉. `class_token` is one more position, before the others: three more numbers, for
+    its differences to others, theirs to it, and its own.
+
     The numbers of the differences are an integer buffer, whose key is the path of the operation; `stored` is its shape:
-    `rows` in one row, `matrix` [h · w, h · w].
+    `rows` in one row, `matrix` [h · w, h · w], `none` without a buffer: they are computed when they are needed.
 
-    Errors: another number of differences than the window has.
+    Errors: another number of differences than the window has; `step` or `class_token` with a buffer.
 
-    Liu et al., Swin transformer, 2021.
+    Liu et al., Swin transformer, 2021; Graham et al., LeViT, 2021 (`signed = false`, `step`); Bao et al., BEiT, 2021
+    (`class_token`).
     """
 
     name = "relative"
@@ -185,14 +190,21 @@ class Relative(Operation):
     is_linear = True
     layout = "last"
     channelwise = True
+    helper_names = ("relative_bias", "relative_bias_last")
 
     window_size: Window2
-    stored: Literal["rows", "matrix"] = "rows"
+    stored: Literal["rows", "matrix"] | None = "rows"
+    signed: Switch = True
+    step: Count = 1
+    class_token: Switch = False
 
     examples = (
         example((2, 15), window_size=(2, 3)),
         example((3, 3, 5), window_size=(2, 3), stored="matrix"),
         example((2, 9), window_size=2),
+        example((2, 6), window_size=(2, 3), stored="matrix", signed=False),
+        example((2, 12), window_size=(4, 3), stored=None, signed=False, step=2),
+        example((2, 18), window_size=(2, 3), stored=None, class_token=True),
     )
 
     @property
@@ -206,28 +218,39 @@ class Relative(Operation):
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
-        height, width = (2 * n - 1 for n in self.sides)
+        height, width = (2 * n - 1 if self.signed else n for n in self.sides)
+        more = 3 if self.class_token else 0
+        known = [(height * width + more,), *([] if more else [(height, width)])]
+        wanted = " or ".join(f"[heads, {', '.join(map(str, sizes))}]" for sizes in known)
         rules.require(
-            shape[1:] in ((height * width,), (height, width)),
-            f"`relative` of a window of {times(self.sides)} needs [heads, {height * width}] or "
-            f"[heads, {height}, {width}]; the tensor is {shape_text(shape)}",
+            shape[1:] in known,
+            f"`relative` of a window of {times(self.sides)} needs {wanted}; the tensor is {shape_text(shape)}",
             inputs=(0,),
             help="begin with `parameter([heads, (2 * window - 1) * (2 * window - 1)], stored = rows)`",
         )
-        count = math.prod(self.sides)
-        return ((shape[0], count, count),)
+        for name, given in (("step", self.step > 1), ("class_token", self.class_token)):
+            rules.require(
+                not given or self.stored is None,
+                f"`relative` with `{name}` has no buffer",
+                parameter=name,
+                help="add `stored = none`",
+            )
+        extra = int(self.class_token)
+        queries, keys = (math.prod(-(-n // step) for n in self.sides) for step in (self.step, 1))
+        return ((shape[0], queries + extra, keys + extra),)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        return (Weight("", self.index_shape, trainable=False, buffer=True, dtype="int64", fixed=True),)
+        index = Weight("", self.index_shape, trainable=False, buffer=True, dtype="int64", fixed=True)
+        return (index,) if self.stored else ()
 
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
-        return self.form(attention_helpers.LOOK_UP)
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+        return self.form(attention_helpers.LOOK_UP) if self.stored else self.looked_up(last=False)
 
-    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
-        return self.form(attention_helpers.LOOK_UP_LAST)
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+        return self.form(attention_helpers.LOOK_UP_LAST) if self.stored else self.looked_up(last=True)
 
     def form(self, look_up: Helper) -> ParameterForm:
-        index = attention_helpers.INDEX
+        index = attention_helpers.INDEX if self.signed else attention_helpers.DISTANCES
         return ParameterForm(
             f"{look_up.name}({{0}}, {{parameter}})",
             self.index_shape,
@@ -235,6 +258,19 @@ class Relative(Operation):
             made=index.name,
             making=index.source,
             numbers=(*self.sides, len(self.index_shape)),
+        )
+
+    def looked_up(self, *, last: bool) -> FunctionForm:
+        helper = attention_helpers.relative_bias(last=last)
+        height, width = self.sides
+        arguments = [Argument("height", height), Argument("width", width)]
+        more = "" if self.signed else ", signed=False"
+        if self.step > 1:
+            arguments.append(Argument("step", self.step))
+            more += ", step={step}"
+        more += ", class_token=True" if self.class_token else ""
+        return FunctionForm(
+            f"{helper.name}({{0}}, {{height}}, {{width}}{more})", tuple(arguments), helper=helper.source
         )
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
@@ -245,7 +281,8 @@ class Relative(Operation):
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         count, pairs = math.prod(self.sides), outputs[0][1] * outputs[0][2]
-        yield f"B[i, j] = x[the number of the difference of positions i and j], of {count} positions: {pairs:,} pairs"
+        what = "difference" if self.signed else "distance"
+        yield f"B[i, j] = x[the number of the {what} of positions i and j], of {count} positions: {pairs:,} pairs"
 
 
 class Coordinates(Operation):

@@ -107,3 +107,68 @@ LOOK_UP_LAST = Helper(
     return bias.view(-1, size, size, table.shape[-1])
 ''',
 )
+
+
+def relative_bias(*, last: bool) -> Helper:
+    """The biases of pairs of positions, whose numbers are computed when they are needed, channels first or last."""
+    name = "relative_bias_last" if last else "relative_bias"
+    sizes = "[N, queries, keys, heads]" if last else "[N, heads, queries, keys]"
+    table = "table.flatten(1, -2)[:, index]" if last else "table.flatten(2)[:, :, index]"
+    count = "table.shape[-2]" if last else "table.shape[-1]"
+    return Helper(
+        name,
+        f'''def {name}(
+    table: Tensor,
+    height: int,
+    width: int,
+    signed: bool = True,
+    step: int = 1,
+    class_token: bool = False,
+) -> Tensor:
+    """The bias of each pair of positions of a window, {sizes}, by their difference.
+
+    Without `signed` by its absolute value. The queries are every `step`-th position.
+    A class token, before the others, has the last three numbers of the table.
+    """
+    rows = torch.arange(height, device=table.device)
+    columns = torch.arange(width, device=table.device)
+    down = rows[::step, None] - rows
+    right = columns[::step, None] - columns
+    if signed:
+        down = (down + height - 1) * (2 * width - 1)
+        right = right + width - 1
+    else:
+        down = down.abs() * width
+        right = right.abs()
+    index = (down[:, None, :, None] + right[:, None]).flatten(2).flatten(0, 1)
+    if class_token:
+        index = F.pad(index, (1, 0, 1, 0))
+        index[0] = {count} - 3
+        index[:, 0] = {count} - 2
+        index[0, 0] = {count} - 1
+    return {table}
+''',
+    )
+
+
+DISTANCES = Helper(
+    "distance_index",
+    '''def distance_index(
+    height: int,
+    width: int,
+    rank: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """For each pair of positions of a window, the number of their distance.
+
+    `rank` 2: a row for each position, 1: all rows in one.
+    """
+    rows = torch.arange(height, device=device).repeat_interleave(width)
+    columns = torch.arange(width, device=device).repeat(height)
+    down = (rows[:, None] - rows).abs()
+    right = (columns[:, None] - columns).abs()
+    index = down * width + right
+    return index if rank == 2 else index.flatten()
+''',
+)

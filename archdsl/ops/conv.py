@@ -348,10 +348,12 @@ class Conv(Operation):
         (shape,), (output,) = shapes, outputs
         window = self.window((shape,))
         axes, taps = INDICES[len(window.kernel)], TAPS[len(window.kernel)]
-        places = ", ".join(
-            f"{multiple(s, a)} + {multiple(d, u)}{signed(-p)}"
-            for a, u, s, d, p in zip(axes, taps, window.stride, window.dilation, window.pad, strict=True)
-        )
+        moves = zip(axes, taps, window.kernel, window.stride, window.dilation, window.pad, strict=True)
+        if self.flip:
+            read = [f"{multiple(s, a)} - {multiple(d, u)}{signed(d * (k - 1) - p)}" for a, u, k, s, d, p in moves]
+        else:
+            read = [f"{multiple(s, a)} + {multiple(d, u)}{signed(-p)}" for a, u, _, s, d, p in moves]
+        places = ", ".join(read)
         depth = shape[0] // self.groups
         seen = f"all {depth} channels c" if depth > 1 else "the only channel c"
         seen += " of its group" if self.groups > 1 else ""
@@ -361,7 +363,7 @@ class Conv(Operation):
             f"y[o, {', '.join(axes)}] = Σ_c Σ_{taps} {weight} · x[c, {places}]{bias}",
             f"over {seen} and the {times(window.kernel)} places of the kernel"
             + (f"; outside of the image {OUTSIDE[self.pad_mode]}" if any(window.pad) else ""),
-            *(["flipped: w is read from its end, as signal processing defines the convolution"] if self.flip else []),
+            *(["flipped: x is read backwards, as signal processing defines the convolution"] if self.flip else []),
         )
         if self.pad in ("same_upper", "causal"):
             yield Section("output size", *same_upper_lines(shape, window.stride, output))

@@ -156,6 +156,16 @@ CHANNEL_LAYER_NORM = Helper(
 ''',
 )
 
+CHANNEL_RMS_NORM = Helper(
+    "ChannelRMSNorm",
+    '''class ChannelRMSNorm(nn.RMSNorm):
+    """Division by the root mean square over the channels of [N, C, ...], at each position by itself."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+''',
+)
+
 PERMUTE = Helper(
     "Permute",
     '''class Permute(nn.Module):

@@ -155,6 +155,9 @@ class Layernorm(Norm):
     """Normalises over the channels, separately at each position of each sample.
 
     [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
+    `affine = false` has no weight and bias, `bias = false` only the weight.
+
+    Errors: `init = zeros`, or `bias = false`, without `affine`.
 
     Ba et al., Layer normalization, 2016; over the channels alone as in Liu et al., A ConvNet for the 2020s, 2022.
     """
@@ -163,9 +166,12 @@ class Layernorm(Norm):
     aliases = ("ln",)
     channels_at = 0
     layout = "last"
+    pytorch_names = renamed(affine="elementwise_affine")
 
     eps: Positive = 1e-5
     init: AffineInit = "ones"
+    affine: Switch = True
+    bias: Switch = True
 
     examples = (
         example((6,)),
@@ -173,10 +179,22 @@ class Layernorm(Norm):
         example((3, 7)),
         example((2, 3, 4, 5)),
         example((3, 4), init="zeros"),
+        example((3, 4), affine=False),
+        example((3, 4, 5), bias=False),
     )
 
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        needs_weight(self.affine, self.init)
+        rules.require(
+            self.affine or self.bias,
+            "`layernorm` without `affine` has no bias in any case",
+            parameter="bias",
+            help="leave out `bias = false`",
+        )
+        return super().infer(shapes, rules)
+
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        return affine_weights(channels(self.name, shapes[0]))
+        return affine_weights(channels(self.name, shapes[0]))[: self.affine + (self.affine and self.bias)]
 
     def _statistics(self, shape: Shape) -> tuple[Kept, ...]:
         return (Kept((1, *shape[1:])),) * 2
@@ -189,14 +207,79 @@ class Layernorm(Norm):
         return replace(form, constructor=helper.name, helper=helper.source, base="nn.LayerNorm")
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(normalized_shape=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        arguments = (
+            *positional(normalized_shape=shapes[0][0]),
+            *options(("eps", self.eps, 1e-5), ("elementwise_affine", self.affine, True), ("bias", self.bias, True)),
+        )
         return ModuleForm("nn.LayerNorm", arguments, factory=True, start=start(self.init))
+
+    def learned(self, shapes: Sequence[Sizes]) -> str:
+        if not self.affine:
+            return "without γ and β here"
+        if not self.bias:
+            return f"γ is learned, one per channel: {shapes[0][0]} numbers; without β here"
+        return super().learned(shapes)
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield NORMALISED
         yield self.by_sample(f"over the {shapes[0][0]} channels, at each position", self.eps)
         yield WHATEVER
         yield self.learned(shapes)
+
+
+class Rmsnorm(Norm):
+    """Divides by the root of the mean square over the channels, separately at each position of each sample.
+
+    [C, …] → [C, …], flat tensors too: x / √(mean(x²) + eps) · weight; one weight per channel, no mean and no bias.
+    `affine = false` has no weight.
+
+    Zhang and Sennrich, Root mean square layer normalization, 2019.
+    """
+
+    name = "rmsnorm"
+    aliases = ("rms",)
+    channels_at = 0
+    layout = "last"
+    pytorch_names = renamed(affine="elementwise_affine")
+
+    eps: Positive = 1e-6
+    affine: Switch = True
+
+    examples = (
+        example((6,)),
+        example((3, 4, 5), eps=1e-5),
+        example((3, 7), affine=False),
+        example((2, 3, 4, 5)),
+    )
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        return affine_weights(channels(self.name, shapes[0]))[: int(self.affine)]
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((3 + self.affine, shapes[0]),)  # the squares, their sum, the division; the weight
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(inputs=True, more=(Kept((1, *shapes[0][1:])),))
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        form = self.torch_last(shapes, outputs)
+        if len(shapes[0]) == 1:
+            return form
+        helper = helpers.CHANNEL_RMS_NORM
+        return replace(form, constructor=helper.name, helper=helper.source, base="nn.RMSNorm")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        arguments = (
+            *positional(normalized_shape=shapes[0][0]),
+            *options(("eps", self.eps, None), ("elementwise_affine", self.affine, True)),
+        )
+        return ModuleForm("nn.RMSNorm", arguments, factory=True)
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield "y = γ · x / √(mean(x²) + ε)" if self.affine else "y = x / √(mean(x²) + ε)"
+        yield f"mean over the {shapes[0][0]} channels, at each position, for each sample by itself; ε = {self.eps:g}"
+        yield WHATEVER
+        yield f"γ is learned, one per channel: {shapes[0][0]} numbers" if self.affine else "without γ here"
 
 
 class Groupnorm(Norm):

@@ -12,7 +12,7 @@ from archdsl.ops.init import Drawn
 from archdsl.ops.validation import Accepts
 
 Lengths = Annotated[tuple[Count, ...], Accepts("a list of ints of at least 1, channels first", shortest=1, longest=8)]
-Stored = Literal["plain", "tokens", "rows", "maps"]
+Stored = Literal["plain", "tokens", "rows", "maps", "flat", "scalar"]
 Begin = Annotated[
     Literal["zeros", "ones"] | Drawn,
     Accepts("`zeros`, `ones`, `normal(std)` or `truncated_normal(std)`"),
@@ -30,6 +30,10 @@ def stored_shape(stored: Stored, sizes: tuple[int, ...]) -> tuple[int, ...]:
             return (*sizes[1:], sizes[0])
         case "tokens":
             return (1, *sizes[1:], sizes[0])
+        case "flat":
+            return (math.prod(sizes),)
+        case "scalar":
+            return ()
 
 
 def moved(sizes: tuple[int, ...], *, last: bool = False) -> str:
@@ -43,7 +47,10 @@ class Parameter(Operation):
     """A learned tensor, which takes nothing: it begins a chain. Its path is its key.
 
     → `sizes`, channels first, the same for every sample. Merges repeat it for the batch. `stored` is its shape in the
-    state_dict: `plain` as `sizes` says, `tokens` [1, T, C], `rows` [T, C], `maps` [1, C, H, W].
+    state_dict: `plain` as `sizes` says, `tokens` [1, T, C], `rows` [T, C], `maps` [1, C, H, W], `flat`
+    with all numbers in a row [C · T]; of a single number also `scalar` [].
+
+    Errors: `scalar` of several numbers.
 
     Dosovitskiy et al., An image is worth 16x16 words, 2020 (class token, position embedding).
     """
@@ -65,30 +72,44 @@ class Parameter(Operation):
         example(sizes=(3, 4, 5), stored="maps"),
         example(sizes=(4,)),
         example(sizes=(2, 3)),
+        example(sizes=(1, 1, 1), init="ones", stored="flat"),
+        example(sizes=(1, 1), stored="scalar"),
+        example(sizes=(3, 2), stored="flat"),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        rules.require(
+            self.stored != "scalar" or math.prod(self.sizes) == 1,
+            f"`stored = scalar` is for a single number; the sizes are {shape_text(self.sizes)}",
+            parameter="stored",
+            help="leave it out, or make all sizes 1",
+        )
         return (self.sizes,)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         return (Weight("", stored_shape(self.stored, self.sizes)),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        ones = ", ".join("1" for _ in (0, *self.sizes))
         template = {
             "plain": "{parameter}.unsqueeze(0)",
             "maps": "{parameter}",
             "tokens": f"{{parameter}}{moved(self.sizes)}",
             "rows": f"{{parameter}}.unsqueeze(0){moved(self.sizes)}",
+            "flat": f"{{parameter}}.view(1, {', '.join(map(str, self.sizes))})",
+            "scalar": f"{{parameter}}.view({ones})",
         }
         return self.form(template[self.stored])
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
-        back = moved(self.sizes, last=True)
+        back, ones = moved(self.sizes, last=True), ", ".join("1" for _ in (0, *self.sizes))
         template = {
             "plain": f"{{parameter}}.unsqueeze(0){back}",
             "maps": f"{{parameter}}{back}",
             "tokens": "{parameter}",
             "rows": "{parameter}.unsqueeze(0)",
+            "flat": f"{{parameter}}.view(1, {', '.join(map(str, self.sizes))}){back}",
+            "scalar": f"{{parameter}}.view({ones})",
         }
         return self.form(template[self.stored])
 

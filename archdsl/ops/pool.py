@@ -17,6 +17,7 @@ from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import AXES, Section, Sizes, same_upper_lines, window_lines
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
 from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
+from archdsl.ops.worked import worked
 
 
 def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
@@ -190,6 +191,8 @@ class Pool(Operation):
         lines = window_lines(shape, self._numbers(shape), window.pad, outputs[0], "⌈⌉" if ceil else "⌊⌋")
         more = ["(a window that would start behind the image is left out)"] if ceil else []
         yield Section("output size", *lines, *more)
+        if digits := [*worked(self._numbers(shape), self.taken)]:
+            yield Section("with numbers, in the middle of an image", *digits)
 
 
 @cache

@@ -63,20 +63,22 @@ def near_divisor(number: int, at_most: int) -> int:
     return next((g for g in range(high, max(high - 4096, 0), -1) if number % g == 0), 1)
 
 
-def known(name: str, size: Dim, what: str) -> int:
-    """A size as an int; OperationError if it is free. `what` names it: `number of channels`."""
+def known(name: str, size: Dim, what: str, advice: str = "") -> int:
+    """A size as an int; OperationError if it is free. `what` names it: `number of channels`; `advice` comes first."""
     if isinstance(size, int):
         return size
     raise OperationError(
         f"`{name}` needs a known {what}; here it is {dims.text(size)}, which depends on a free input size",
         inputs=(0,),
-        help=PIN,
+        help=advice + PIN,
     )
 
 
 def channels(name: str, shape: Shape) -> int:
     """The number of channels, which must not depend on a free size."""
-    return known(name, shape[0], "number of channels")
+    turned = len(shape) == 2 and isinstance(shape[1], int)
+    advice = "channels come first, those of tokens, too: without a `permute` they are [C, T]; or " if turned else ""
+    return known(name, shape[0], "number of channels", advice)
 
 
 def known_all(name: str, shape: Shape) -> tuple[int, ...]:

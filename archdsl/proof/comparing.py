@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
 from archdsl.proof.layers import Layer, forget
 from archdsl.proof.library import Library, Run
-from archdsl.proof.meaning import Meaning, Owner, Weight, in_order
+from archdsl.proof.meaning import MARK, Meaning, Owner, Weight, in_order
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Module
 from archdsl.proof.modules import Weight as ModuleWeight
 from archdsl.proof.parallel import compare_parallel
@@ -288,15 +288,27 @@ def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Grap
         for i, member in enumerate(scope.members):
             if isinstance(member, Node) and isinstance(member.origin, Residual) and member.origin.via is not None:
                 via, body = (
-                    [p for p in paths if p in members and members[p].declared.spec is not None]
+                    [p for p in paths if p in members and _is_apart(members[p], scope.path)]
                     for paths in _around(scope.members[:i], member.origin.via.span, member.origin.body.span)
                 )
                 first, other = (next((where[p] for p in paths if p in where), None) for paths in (via, body))
                 if first is not None and other is not None and first > other:
                     last = max(order[path] for path in body)
-                    order.update({path: (*last, n) for n, path in enumerate(via)})
+                    order.update({path: (*last, n) for n, path in enumerate(_with_scopes(via, body, members))})
     made = in_order(members[path] for path in sorted(members, key=order.__getitem__))
     return [(owner.path, owner) for owner in made]
+
+
+def _with_scopes(via: Sequence[str], body: Sequence[str], members: Iterable[str]) -> list[str]:
+    """The paths of a skip, and before them the marks of the scopes that it has for itself."""
+    marks = [path.removesuffix(MARK) for path in members if path.endswith(MARK)]
+    own = [m for m in marks if any(p.startswith(m) for p in via) and not any(p.startswith(m) for p in body)]
+    return [*(mark + MARK for mark in own), *via]
+
+
+def _is_apart(owner: Owner, scope: str) -> bool:
+    """Whether it is no bare parameter of this scope, which comes before all layers."""
+    return owner.declared.spec is not None or owner.path.rpartition(".")[0] != scope
 
 
 def _around(members: Sequence[Node | Scope], via: Span, body: Span) -> tuple[list[str], list[str]]:

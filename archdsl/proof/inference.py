@@ -78,9 +78,23 @@ class Correspondence:
         if new is None or not self._alike(node, new):
             raise Unproved(f"has another `{node.path}` in its form for inference")
         self.pairs.append((node, new))
-        if [tensor for tensor, _ in given] != list(new.inputs):
+        if not self._feeds(node, new):
             raise Unproved(f"feeds `{node.path}` otherwise in its form for inference")
         self.stands[node.id] = [(Edge(new.id, i), runs) for i, runs in enumerate(self._given(node))]
+
+    def _feeds(self, old: Node, new: Node) -> bool:
+        """Whether both take the same tensors: where only a size is of use, any tensor of that size."""
+        if len(old.inputs) != len(new.inputs):
+            return False
+        for position, (ours, theirs) in enumerate(zip(old.inputs, new.inputs, strict=True)):
+            wanted, _ = self.stands[ours.node][ours.index]
+            if theirs == wanted:
+                continue
+            given, real = self.new.node(theirs), self.new.node(wanted)
+            same = self.new.shape(theirs) == self.new.shape(wanted) and given.batched == real.batched
+            if position not in old.operation.sized_by or not same or given.windows is not real.windows:
+                return False
+        return True
 
     def _alike(self, old: Node, new: Node) -> bool:
         instead = old.operation.in_evaluation()

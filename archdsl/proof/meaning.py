@@ -22,6 +22,9 @@ from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Filled, Parameter
 from archdsl.proof.reader import helpers
 from archdsl.proof.terms import Order, Sizes, Table, Tensor, Term, inverse
 
+MARK = "\0"
+"""The name below a scope of its mark, which no member has."""
+
 
 class Weight(NamedTuple):
     """A tensor of the state_dict: its size and initialisation."""
@@ -127,7 +130,7 @@ class Meaning:
                 break
             self._met.add(scope)
             if "." in scope.name:  # its container exists by now, even without weights
-                path = f"{scope.path}.\0"  # no member has this name
+                path = f"{scope.path}.{MARK}"
                 self.members[path] = Owner(path, replace(found, weights=()))
         if found.weights or (found.spec is not None and "." in node.name):
             self.members[node.path] = Owner(node.path, found)

@@ -37,6 +37,7 @@ _OTHERS = {
     "Linear": "in_features out_features bias=True",
     "GroupNorm": "num_groups num_channels eps=1e-5 affine=True",
     "LayerNorm": "normalized_shape eps=1e-5 elementwise_affine=True bias=True",
+    "RMSNorm": "normalized_shape eps=None elementwise_affine=True",
     "MultiheadAttention": "embed_dim num_heads dropout=0.0 bias=True add_bias_kv=False add_zero_attn=False kdim=None "
     "vdim=None batch_first=False",
     "LocalResponseNorm": "size alpha=1e-4 beta=0.75 k=1.0",
@@ -88,7 +89,17 @@ SIGNATURES: Mapping[str, Mapping[str, object]] = {
 }
 """The arguments of torch.nn's constructors, except `device` and `dtype`, with their defaults."""
 
-WEIGHTY = ("Conv", "Linear", "BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "PReLU", "MultiheadAttention")
+WEIGHTY = (
+    "Conv",
+    "Linear",
+    "BatchNorm",
+    "InstanceNorm",
+    "GroupNorm",
+    "LayerNorm",
+    "RMSNorm",
+    "PReLU",
+    "MultiheadAttention",
+)
 """The prefixes of the classes that take `device` and `dtype`."""
 
 INNER: Mapping[str, Mapping[str, str]] = {"MultiheadAttention": {"out_proj": "Linear"}}
@@ -139,6 +150,8 @@ def weights(kind: str, a: Mapping[str, object]) -> tuple[Shapes, Shapes]:
         shape = a["normalized_shape"]
         size = shape if isinstance(shape, tuple) else (shape,)
         return _biased(a, size, size) if a["elementwise_affine"] else {}, {}
+    if kind == "RMSNorm":
+        return {"weight": (a["normalized_shape"],)} if a["elementwise_affine"] else {}, {}  # type: ignore[dict-item]
     if kind == "MultiheadAttention":
         return _of_attention(a), {}
     return {"weight": (a["num_parameters"],)} if kind == "PReLU" else {}, {}  # type: ignore[dict-item]

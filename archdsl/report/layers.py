@@ -25,7 +25,8 @@ class Options:
 
     `sizes` are numbers for free sizes. A scope nested deeper than `depth` is one row. `flops` adds a column, `wide`
     adds the columns that are hidden by default. `optimizer`, `limit` (bytes) and `recompute` apply to training.
-    `columns` are the keys of the columns; empty: all that are not hidden.
+    `columns` are the keys of the columns; empty: all that are not hidden. `inference`: the network is in the form for
+    inference.
     """
 
     sizes: Mapping[str, int] | None = None
@@ -38,6 +39,7 @@ class Options:
     limit: int | None = None
     recompute: Mode = "none"
     columns: tuple[str, ...] = ()
+    inference: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,8 @@ class Layers:
 
     def held(self, *, cpu: bool) -> Memory:
         graph, again = self.run
-        return memory(graph, self.sizes, self.options.dtype, cpu=cpu, recompute=again)
+        evaluates = self.options.inference
+        return memory(graph, self.sizes, self.options.dtype, cpu=cpu, recompute=again, evaluates=evaluates)
 
     def count(self) -> None:
         """Computes now what is otherwise computed on demand."""
@@ -233,23 +236,30 @@ class Layers:
             lines.append(("of these", f"{parameters:,} parameters and {macs:,} MACs for {names}, in training only"))
         where = ", ".join(filter(None, [self.at, f"batch {options.batch}", options.dtype]))
         found = self.memory
-        peak, step = found.inference, found.training(options.optimizer)
-        held, saved = bytes_text(peak.at(options.batch)), bytes_text(found.saved.at(options.batch))
-        lines.append(("inference", f"at most {held} at once ({where}), {self.place(peak.moment(options.batch))}"))
-        held, place = bytes_text(step.at(options.batch)), self.place(step.moment(options.batch))
-        lines.append(("training", f"at most {held} at once with {options.optimizer}, {place}"))
-        state = found.state(options.optimizer)
-        parts = [f"weights {bytes_text(found.weights)}", f"their gradients {bytes_text(found.trainable)}"]
-        parts += [f"{options.optimizer}'s state {bytes_text(state)}"] if state else []
-        lines.append(
-            ("  of that", f"{', '.join(parts)}, saved activations {saved}; gradients of activations are temporary")
-        )
+        peak = found.inference
+        held, place = bytes_text(peak.at(options.batch)), self.place(peak.moment(options.batch))
+        lines.append(("inference", f"at most {held} at once ({where}), {place}"))
+        lines += self.training() if not options.inference else []
         if options.limit is not None:
             training, inference = self.batches(options.limit)
             text = f"{training:,} for training with {options.optimizer}, {inference:,} for inference"
+            text = f"{inference:,}" if options.inference else text
             more = "a GPU also needs memory for its context, workspaces and fragmentation"
             lines.append(("batch", f"at most {text} in {bytes_text(options.limit)}; {more}"))
         return lines
+
+    def training(self) -> list[tuple[str, str]]:
+        """The lines of the totals about a training step."""
+        found, options = self.memory, self.options
+        step, saved = found.training(options.optimizer), bytes_text(found.saved.at(options.batch))
+        held, place = bytes_text(step.at(options.batch)), self.place(step.moment(options.batch))
+        state = found.state(options.optimizer)
+        parts = [f"weights {bytes_text(found.weights)}", f"their gradients {bytes_text(found.trainable)}"]
+        parts += [f"{options.optimizer}'s state {bytes_text(state)}"] if state else []
+        return [
+            ("training", f"at most {held} at once with {options.optimizer}, {place}"),
+            ("  of that", f"{', '.join(parts)}, saved activations {saved}; gradients of activations are temporary"),
+        ]
 
     def unknown(self) -> list[str]:
         """The costs that none of the numbers includes."""
@@ -300,11 +310,14 @@ class Layers:
             "of_training_alone": dict(zip(("parameters", "macs"), self.aside(self.graph.of_training()), strict=True)),
             "memory": self.number("memory"),
             "inference_peak": found.inference.at(options.batch),
-            "saved_activations": found.saved.at(options.batch),
-            "gradients": found.trainable,
-            "optimizer_state": found.state(options.optimizer),
-            "training_peak": found.training(options.optimizer).at(options.batch),
         }
+        if not options.inference:
+            data |= {
+                "saved_activations": found.saved.at(options.batch),
+                "gradients": found.trainable,
+                "optimizer_state": found.state(options.optimizer),
+                "training_peak": found.training(options.optimizer).at(options.batch),
+            }
         if uncounted := self.costs.uncounted():
             data["macs_unknown"] = [n.path for n in uncounted]
         if outside := [n.path for n in self.graph.nodes() if n.operation.outside()]:

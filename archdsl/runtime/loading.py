@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from archdsl.built import execute
 from archdsl.checker.spec import check_model, locate, pick
@@ -159,9 +159,24 @@ def class_of(graph: Graph, *, inference: bool = False, recompute: Recomputing = 
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
     ]
+    found = classes[-1]
+    found.__reduce_ex__ = _pickled  # type: ignore[assignment]
     with _lock:
-        _graphs[classes[-1]] = graph
-    return classes[-1]
+        _graphs[found] = graph
+    return found
+
+
+def _pickled(network: torch.nn.Module, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+    """How pickle takes a loaded network: as any object, after saying where the pickle can be opened."""
+    if sys._getframe(1).f_globals.get("__name__") != "copy":  # a copy stays in this process
+        name = type(network).__name__
+        warnings.warn(
+            f"this pickles a {name} that archdsl.load made: another process can open it only after it has loaded the "
+            "same spec. To open it anywhere, save its state_dict(), or use the class that `archdsl build SPEC -o "
+            f"{name.lower()}.py` writes",
+            stacklevel=2,
+        )
+    return object.__reduce_ex__(network, protocol)
 
 
 def graph_of(network: torch.nn.Module) -> Graph | None:

@@ -29,6 +29,7 @@ from archdsl.runtime.running import (
     read_picture,
     with_channels,
 )
+from archdsl.runtime.saliency import Saliency, saliency
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +44,15 @@ NOTE = (
     "The channels of each part with the largest variation, in that order, each scaled to its own range: black is the "
     "minimum, white the maximum; if both signs occur, grey is 0.\n"
     "The frame in the image is the receptive field of the most strongly activated unit of the first one, or of --unit."
-    "\nAttention: the image is lit where a head looks, relative to the place where it looks most."
 )
+ATTENTION = "Attention: the image is lit where a head looks, relative to the place where it looks most."
 """The caption."""
+
+
+MOVED = (
+    "Gradients: the image is lit where pixels move the answer, relative to the strongest ones: `gradient` for a small "
+    "change,\n`integrated` over the way from a black image, where shares may be of either sign."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,8 @@ def look(
     at: Sequence[str] = (),
     units: Sequence[Unit] = (),
     attention: Sequence[Heads] = (),
+    gradients: bool = False,
+    number: int | None = None,
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
     allow_extern: str | Iterable[str] = (),
@@ -76,8 +85,9 @@ def look(
     """The feature maps of the parts at the paths `at`, else of the model's blocks, for an image.
 
     `units` are those whose receptive fields are drawn, instead of the most strongly activated ones; of a part of
-    `attention`, whose heads are shown over the image, they are the queries. `allow_extern` as in `archdsl.load`.
-    Raises RunError, OSError, SpecError.
+    `attention`, whose heads are shown over the image, they are the queries. `gradients`: show which pixels move the
+    answer, that of class or channel `number`, else the largest one. `allow_extern` as in `archdsl.load`. Raises
+    RunError, OSError, SpecError.
     """
     import torch
 
@@ -105,6 +115,8 @@ def look(
             [graph.input_nodes[0].name, _size(picture)], [("", encode_png(_enlarged(in_colour(picture), 2 * TILE)))]
         )
     }
+    if gradients:
+        cards[""].pictures += _moved(saliency(network, picture, number), picture)
     for part in parts:
         if part.path not in seen:
             if part.path in (*at, *chosen):
@@ -126,7 +138,8 @@ def look(
         maps = AttentionMaps(graph, node, Recorder(graph, FIRST, shown), recording[node.path])
         cards[node.path].pictures.append(_attended(maps, heads, chosen.get(node.path), picture))
     cards["output"] = _output_card(graph, output[0], [p for p in parts if p.path in cards])
-    note = "\n".join(filter(None, [_whose(graph, weights, seed), NOTE]))
+    told = [_whose(graph, weights, seed), NOTE, ATTENTION if attention else "", MOVED if gradients else ""]
+    note = "\n".join(filter(None, told))
     return Cards(graph.name, cards, _edges(graph, [p for p in parts if p.path in cards]), note)
 
 
@@ -213,6 +226,19 @@ def _attended(maps: AttentionMaps, heads: Heads, unit: Unit | None, picture: tor
     tiles = [F.pad(_enlarged(in_colour(picture) * (0.1 + 0.9 * m), 2 * TILE), (0, 3), value=1.0) for m in lit]
     numbers = heads.numbers or range(len(found))
     return f"attention of {maps.words}: heads {', '.join(map(str, numbers))}", encode_png(_row(tiles))
+
+
+def _moved(found: Saliency, picture: torch.Tensor) -> list[tuple[str, bytes]]:
+    """The image, lit where pixels move the answer, by both measures, with the words below."""
+    shown = []
+    shares = f"integrated: {found.explained:.0%} of {found.difference:.3g}, the difference to a black image"
+    answer = f"gradient of {found.answer}, which is {found.value:.3g}"
+    for words, moved in ((answer, found.gradient), (shares, found.integrated)):
+        strength = moved.abs()
+        most = strength.flatten().quantile(0.99).clamp(min=1e-12) if strength.numel() < 2**24 else strength.max()
+        lit = in_colour(picture) * (0.1 + 0.9 * (strength / most).clamp(max=1))
+        shown.append((words, encode_png(_enlarged(lit, 2 * TILE))))
+    return shown
 
 
 def _shades(maps: torch.Tensor) -> torch.Tensor:

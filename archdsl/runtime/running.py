@@ -187,10 +187,11 @@ EXAMPLES = 6
 """How many images show a change of an `augment`."""
 
 
-def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes], ...]:
+def augmented_examples(graph: Graph, image: Path | None = None) -> tuple[tuple[str, bytes], ...]:
     """The original image, each line of the model's augmentation, then all of it, each with a strip of images as PNG.
 
-    Always the same images. Raises ImportError if torch or kornia is not installed.
+    Always the same changes, of an `image` or of a default one. Raises RunError, OSError, and ImportError if torch or
+    kornia is not installed.
     """
     pipeline = graph.augment
     if pipeline is None:
@@ -198,7 +199,10 @@ def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes], ...]:
     import torch
 
     frame = frame_of(graph)
-    picture = pictures(None, frame)[0][:1]
+    if image is None:
+        picture = pictures(None, frame)[0][:1]
+    else:
+        picture = fitted(with_channels(read_picture(image), frame.channels), frame.height, frame.width)[None]
     shown = [("as it is", replace(pipeline, lines=()))] if pipeline.lines else []
     shown += [
         (text, replace(pipeline, lines=(line,))) for text, line in zip(pipeline.text(), pipeline.lines, strict=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from archdsl.common.threads import cached_property
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.base import Operation
@@ -135,7 +136,7 @@ class _Fold:
                     yield from self.parts(node.inputs[channel_map.position], first, at + begin - start, end - begin)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class _Rebuild:
     """Rebuilds the graph without the removed nodes. A member without a label is named by its new position."""
 
@@ -172,12 +173,33 @@ class _Rebuild:
                     if name != inner.name and _has_weights(self.old, inner):
                         self.renamed[inner.path] = path
             else:
-                inputs = [here for t in member.inputs for here in self.here(t)]
+                inputs = [here for t in self.inputs(member) for here in self.here(t)]
                 placed = self.new.place(member, inputs, operation=self.operation(member), **change)
                 self.ids[member.id] = placed.id
         outputs = [replace(o, tensor=t) for o in self.old.outputs if not o.training for t in self.here(o.tensor)]
         plain = replace(self.old, training=None, narrowings=(), warnings=(), augment=None)
         return self.new.finish(plain, self.here, outputs)
+
+    def inputs(self, node: Node) -> Iterator[Tensor]:
+        """What a node takes; a size alone from a tensor that stays anyway, rather than from one kept for that."""
+        for position, tensor in enumerate(node.inputs):
+            found = tensor
+            while position in node.operation.sized_by and (before := self.same_size(found)) is not None:
+                found = before
+                if self.last_use.get(found, 0) > node.id:
+                    tensor = found
+            yield tensor
+
+    def same_size(self, tensor: Tensor) -> Tensor | None:
+        """A tensor of the same size that one is made from."""
+        node, shape = self.old.node(tensor), self.old.shape(tensor)
+        alike = (t for t in node.sources if self.old.shape(t) == shape)
+        return next((t for t in alike if self.old.node(t).windows is node.windows and node.batched), None)
+
+    @cached_property
+    def last_use(self) -> dict[Tensor, int]:
+        """The last node that computes from each tensor."""
+        return {t: node.id for node in self.old.nodes() if self.stays(node) for t in node.sources}
 
     def stays(self, member: Node | Scope) -> bool:
         if isinstance(member, Scope):

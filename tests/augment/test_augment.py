@@ -347,3 +347,21 @@ def test_the_diagram_has_a_panel(tmp_path: Path) -> None:
     assert all(0 <= x + dx <= view[2] and 0 <= y + dy <= view[3] for x, y in points)
     diagram.save(tmp_path / "net.html")
     assert (tmp_path / "net.html").read_text("utf-8").count("data:image/png;base64,") == 6
+
+
+def test_the_panel_shows_an_image_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import skimage
+    from PIL import Image
+
+    from archdsl import cli
+    from archdsl.runtime.running import RunError, augmented_examples
+
+    photograph = Path(skimage.__file__).parent / "data" / "camera.png"
+    own, usual = (dict(augmented_examples(graph_of(), image)) for image in (photograph, None))
+    assert own.keys() == usual.keys() and own["as it is"] != usual["as it is"]
+    Image.new("RGB", (5, 5)).save(tmp_path / "black.png")
+    assert cli.run(["draw", "lenet:lenet", "--image", str(tmp_path / "black.png"), "-o", str(tmp_path / "a.svg")]) == 2
+    assert "lenet has none" in capsys.readouterr().err
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(RunError, match="is not a readable image"):
+        augmented_examples(graph_of(), tmp_path / "text.png")

@@ -1,6 +1,7 @@
 """Stubs: mypy accepts right uses of imported specs, and only those."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from archdsl import cli
 from archdsl.backends.stubs import stubs
 from archdsl.elaborate.spec_files import library_families
+from tests.helpers import ROOT
 
 SPEC = """
 block unit(n) {
@@ -70,3 +72,25 @@ def test_mypy_reads_them(spec: Path) -> None:
     use.write_text("import net\nnet.net('three')\nnet.sized()\nnet.other()\n")
     done = subprocess.run(command, cwd=spec.parent, capture_output=True, text=True)
     assert done.stdout.count("error:") == 3, done.stdout
+
+
+@pytest.mark.long
+def test_pyright_reads_them(spec: Path) -> None:
+    """In a package, too; and it knows what archdsl has (basedpyright is pyright with a Node of its own)."""
+    package = spec.parent / "mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "py.typed").write_text("")
+    spec = spec.rename(package / "net.arch")
+    assert cli.run(["stubs", str(spec), "-o", str(spec.with_suffix(".pyi"))]) == 0
+    settings = {"typeCheckingMode": "standard", "reportMissingModuleSource": "none", "extraPaths": [str(ROOT)]}
+    (spec.parent.parent / "pyrightconfig.json").write_text(json.dumps(settings))
+    use = spec.parent.parent / "use.py"
+    right = "net(3, rate=1, device='cpu').eval()\nsized(2)\narchdsl.load('x').state_dict()\narchdsl.check('x').name\n"
+    wrong = "net('three')\nsized()\narchdsl.nothing\narchdsl.check(3)\n"
+    for text, errors in ((right, 0), (wrong, 4)):
+        use.write_text(f"import archdsl\nfrom mine.net import net, sized\n{text}")
+        command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson", "use.py"]
+        done = subprocess.run(command, cwd=use.parent, capture_output=True, text=True)
+        found = json.loads(done.stdout)["generalDiagnostics"]
+        assert len([d for d in found if d["severity"] == "error"]) == errors, found

@@ -28,14 +28,15 @@ CASES = [
 ]
 
 
-def diagnostics_of(body: str | None, folder: Path) -> list[Diagnostic]:
-    """The output for every model of the first file of a case. None: with the files unchanged."""
+def diagnostics_of(body: str, folder: Path, write: bool = True) -> list[Diagnostic]:
+    """The output for every model of the first file of a case; without `write`, with the files as they are."""
     names: list[str] = []
-    for fence in FENCE.finditer(body or ""):
+    for fence in FENCE.finditer(body):
         if fence["kind"] == "arch":
             named = FILE.match(fence["text"])
             names.append(named[1] if named else "net.arch")
-            (folder / names[-1]).write_text(fence["text"])
+            if write:
+                (folder / names[-1]).write_text(fence["text"])
     main = folder / (names[0] if names else "net.arch")
     try:
         infos = models(main)
@@ -90,7 +91,7 @@ def test_each_change_alone(path: Path, name: str, tmp_path: Path) -> None:
         assert fix is not None
         diagnostics_of(case["body"], tmp_path)  # the original files
         apply(fix, tmp_path)
-        left = diagnostics_of(None, tmp_path)
+        left = diagnostics_of(case["body"], tmp_path, write=False)
         same, still = ([d for d in found if d.message == diagnostic.message] for found in (first, left))
         assert len(still) < len(same)
         said_next = [n for n in diagnostic.notes if n.startswith("with this change")]
@@ -108,13 +109,13 @@ def test_fix(path: Path, name: str, tmp_path: Path) -> None:
     first = diagnostics_of(case["body"], tmp_path)
     count = len(first)
     for _ in range(count):
-        fixable = [d for d in diagnostics_of(None, tmp_path) if d.fix is not None]
+        fixable = [d for d in diagnostics_of(case["body"], tmp_path, write=False) if d.fix is not None]
         if not fixable:
             break
         fix = fixable[0].fix
         assert fix is not None
         apply(fix, tmp_path)
-    left = diagnostics_of(None, tmp_path)
+    left = diagnostics_of(case["body"], tmp_path, write=False)
     if "No fix:" in case["body"]:
         assert left, "this case is mended, so it should not say that it has no fix"
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -220,3 +221,47 @@ def test_masks_of_shifted_windows_are_no_stage_of_their_own() -> None:
 def test_fields_that_move_unevenly_are_said_to() -> None:
     told = explain(check(net("(conv(1, 1), conv(1, 3, stride = 2)) -> align -> add")), "3")
     assert "how far the next one's field lies varies" in told and "centre is at \n" not in told
+
+
+def test_depth_is_the_longest_way() -> None:
+    """ResNet-50 has 50 layers in a row; four projections are beside them."""
+    words = explain(check("resnet:resnet50"))
+    assert "54 layers that multiply by learned weights (50 of them in a row, on the longest way)" in words
+    assert "5 layers that multiply by learned weights, 0 joins" in explain(check("lenet:lenet"))
+
+
+def test_skips_of_an_encoder_decoder() -> None:
+    found = explain(check("unet:unet")).partition("skips across resolutions\n")[2].splitlines()
+    assert len(found) == 5
+    assert found[-1].strip() == (
+        "[64, 568, 568] of 0.encode.3, brought to [64, 392, 392], to 0.5 (concat); the other way goes down to 32×32"
+    )
+    assert "skips across resolutions" not in explain(check("resnet:resnet18"))
+
+
+@pytest.mark.parametrize(
+    ("body", "function"),
+    [
+        ("maxpool(2)", F.max_pool2d),
+        ("maxpool(3, 2, pad = 1)", F.max_pool2d),
+        ("avgpool(2)", F.avg_pool2d),
+        ("avgpool(2x3, 2x1)", F.avg_pool2d),
+    ],
+)
+def test_pooling_is_shown_with_numbers(body: str, function: Callable[..., torch.Tensor]) -> None:
+    graph = graph_of(net_text(body, "x[1, H = 16, W = 16]"))
+    example = explain(graph, "0").partition("with numbers, in the middle of an image\n")[2].partition("\n  cost")[0]
+    rows = [re.split(r"  [→ ]  ", line.strip()) for line in example.splitlines()]
+    digits, results = (
+        [[*map(float, part.split())] for part in side]
+        for side in ([row[0] for row in rows], [row[1] for row in rows if len(row) > 1])
+    )
+    window = next(n.operation for n in graph.nodes() if n.path == "0").window(((1, 16, 16),))
+    assert window is not None
+    made = function(torch.tensor(digits)[None, None], window.kernel, window.stride)[0, 0]
+    torch.testing.assert_close(torch.tensor(results), made, rtol=0.01, atol=0)
+
+
+def test_a_flipped_convolution_has_the_textbooks_formula() -> None:
+    words = explain(check("edges:edges_1d"), "0")
+    assert "y[o, i] = Σ_c Σ_u w[o, c, u] · x[c, i - u]\n" in words

@@ -62,6 +62,15 @@ def test_a_loaded_module_is_copied_and_pickled(spec: str, tmp_path: Path) -> Non
     assert owned == [True, False, True, True]  # copy.copy shares the weights, as of every module
 
 
+def test_pickling_says_where_the_pickle_opens(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    network = small(4)
+    copy.deepcopy(network), copy.copy(network), torch.save(network.state_dict(), tmp_path / "weights.pth")
+    assert not recwarn.list
+    for save in (lambda: torch.save(network, tmp_path / "net.pt"), lambda: pickle.dumps(network)):
+        with pytest.warns(UserWarning, match=r"only after it has loaded the same spec.*state_dict"):
+            save()
+
+
 OPENED = f"""
 import sys; sys.path[:0] = [{str(ROOT)!r}, "."]
 import torch

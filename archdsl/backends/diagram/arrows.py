@@ -117,6 +117,8 @@ def _unframe(parts: list[Part], arrows: list[_Arrow]) -> None:
     def needed(part: Part, siblings: list[Part]) -> bool:
         if part.kind != "open" or part.count > 1 or part.scope is None or part.scope.kind != "body":
             return True
+        if part.scope.use is not None:  # its frame says that it is shared
+            return True
         if {p.kind for p in siblings if p is not part} <= {"entry", "exit"}:
             return False
         inside = set(part.walk())

@@ -75,7 +75,7 @@ def _table(card: Card, folder: Path, name: str) -> str:
         file = folder / f"{name}_{i}.png"
         file.write_bytes(data)
         shown += f'<TD><IMG SRC="{file}"/></TD>'
-        words += f'<TD><FONT POINT-SIZE="9" COLOR="{MUTED}">{dot_label(word)}</FONT></TD>'
+        words += f'<TD><FONT POINT-SIZE="9" COLOR="{MUTED}">{dot_label(word or " ")}</FONT></TD>'
     if shown:
         below = f"<TR>{words}</TR>" if any(word for word, _ in card.pictures) else ""
         cells.append(f"<TR><TD>{table(f'<TR>{shown}</TR>{below}', spacing=4)}</TD></TR>")

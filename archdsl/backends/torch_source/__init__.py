@@ -10,8 +10,8 @@ The passes of `write_module`, in order:
 2. `checks`, `exporting` and `folding` make the functions beside the classes.
 3. `write` makes the tree of each class. `constructor` fills the statements of an `emitter` with `members`, which get
    their expressions from `layers` and their names from `scope`. `forward` makes `statements` of the flow, gives their
-   values variables (`variables`, with `liveness` and `assigned`), and writes them with the `attributes` that the
-   constructor has set.
+   values variables (`variables`, with `liveness`, `assigned` and `releasing`), and writes them with the `attributes`
+   that the constructor has set.
 4. The printer of `backends.python` writes the tree and finds what it imports; `titles` says what the file is.
 
 `plainness` says how far all this goes towards what a hand would write.
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from archdsl.analysis.layout import FIRST, Layout
 from archdsl.analysis.overwriting import Overwriting
+from archdsl.analysis.releases import releases
 from archdsl.backends.python import printer
 from archdsl.backends.python.templates import code
 from archdsl.backends.python.tree import Assign, Class, Source, Statement, Var, names_in
@@ -85,6 +86,8 @@ def write_module(
     plans = Classifier(graph, found, overwriting, plainness).run()
     check_functions, checks = size_checks(graph)
     file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
+    if folding is not None:
+        file.releases = releases(graph)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= {c.function for c in checks} | helper_names(plans) | {kind.imported for kind in graph.outside}
     taken |= set(others)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
+from archdsl.backends.torch_source.statements import Assign, Copy, Each, Release, Statement, Training, When
 
 
 def unassigned(statements: Sequence[Statement], names: Mapping[Value, str], known: set[str]) -> Iterator[Value]:
@@ -33,3 +33,5 @@ def unassigned(statements: Sequence[Statement], names: Mapping[Value, str], know
                 yield from unassigned(statement.body, names, set(known))
             case Each():
                 yield from unassigned(statement.body, names, set(known))
+            case Release():
+                raise AssertionError("these come later")

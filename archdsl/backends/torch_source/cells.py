@@ -242,9 +242,13 @@ def size_references(graph: Graph) -> dict[Node, Sizes]:
     """For each node whose arguments hold a free size, the tensors that it finds it by."""
     found: dict[Node, Sizes] = {}
     latest: dict[tuple[Scope | None, object], Tensor] = {}
+    given: dict[tuple[Scope, object], Sizes] = {}
+    """What gave a size in a body before: its results have that size, too, but nobody would ask them."""
     for node in graph.nodes():
         wanted = node.operation.sized(graph.shapes(node.inputs), node.shapes)  # type: ignore[arg-type]
-        if dims.free_sizes(*wanted):
+        if dims.free_sizes(*wanted) and (node.scope, wanted) in given:
+            found[node] = given[(node.scope, wanted)]
+        elif dims.free_sizes(*wanted):
             for scope in (*node.scope.calls(), None):
                 inflow = [t for t in scope.inputs if graph.shape(t)[1:] == wanted] if scope is not None else []
                 if inflow or (scope, wanted) in latest:
@@ -252,6 +256,8 @@ def size_references(graph: Graph) -> dict[Node, Sizes]:
                     break
             else:
                 found[node] = computed_size(graph, node, wanted)
+            if len(found[node].tensors) == 1 and found[node].tensors[0] not in node.inputs:
+                given[(node.scope, wanted)] = found[node]
         for index, shape in enumerate(node.shapes):
             spatial = shape[1:]  # type: ignore[index]
             latest[(node.scope, spatial)] = latest[(None, spatial)] = Tensor(node.id, index)

@@ -175,6 +175,20 @@ def simplify(expr: Expr) -> Expr:
             return expr
 
 
+def undivided(expr: Expr) -> Expr:
+    """`2 * (n // 2)` as `n`, which it is where the division is exact."""
+
+    def change(part: Expr) -> Expr | None:
+        match part:
+            case Binary("*", Const(factor), Binary("//", whole, Const(divisor))) if factor == divisor:
+                return undivided(whole)
+            case If(_, then, otherwise) if (found := undivided(then)) == undivided(otherwise):
+                return found
+        return None
+
+    return mapped(expr, change)
+
+
 def _logic(sign: str, left: Expr, right: Expr) -> Expr:
     neutral = sign == "and"
     for one, other in ((left, right), (right, left)):

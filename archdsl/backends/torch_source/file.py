@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from archdsl.analysis.overwriting import Overwriting
+from archdsl.analysis.releases import NOTHING, Releases
 from archdsl.backends.python.tree import Function, Source, Statement
 from archdsl.backends.torch_source.checks import SizeCheck
 from archdsl.backends.torch_source.flow import Value
@@ -27,6 +28,7 @@ class File:
     sizes: Callable[[Value], str]
     checks: list[SizeCheck]
     plainness: Plainness
+    releases: Releases = NOTHING
     helpers: dict[str, Statement] = field(default_factory=dict)
     """By their text, or the name of a function that is made for the file."""
     names: dict[Plan, str] = field(default_factory=dict)

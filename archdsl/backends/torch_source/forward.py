@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from archdsl.backends.python import tree as py
@@ -23,9 +23,9 @@ from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
 from archdsl.backends.torch_source.scope import loop_head
-from archdsl.backends.torch_source.statements import Copy, Each, Training, When
+from archdsl.backends.torch_source.statements import Copy, Each, Release, Training, When
 from archdsl.backends.torch_source.variables import Composer, Layout
-from archdsl.graph import Node
+from archdsl.graph import Node, Tensor
 from archdsl.ops.forms import FunctionForm, ParameterForm
 
 TENSOR = py.Var("Tensor")
@@ -89,6 +89,8 @@ class Forward:
             self.appends,
             self.training_values(),
             self.output_names(),
+            self.pressing(self.file.releases.variables),
+            self.pressing(self.file.releases.operands),
             straight=self.file.plainness >= Plainness.STRAIGHT,
         ).run()
         parts = features_line(self.file, self.plan, names[0]) if names else []
@@ -106,6 +108,10 @@ class Forward:
         if not places or call.inputs[0] is call.inputs[1]:
             return []
         return [call.inputs[p] for p in places]
+
+    def pressing(self, tensors: Collection[Tensor]) -> Callable[[Value], bool]:
+        """Whether a value is one of these in a call; inputs stay with the caller anyway."""
+        return lambda value: value not in self.flow.inputs and any(t in tensors for t in value.row)
 
     def appends(self, call: flows.Call) -> bool | None:
         """Whether a concat adds to a list of features that nothing reads any more behind it; None for other calls."""
@@ -298,6 +304,8 @@ class Forward:
                 self.code.add(py.Branches([(TRAINING, self.block(statement.body))]))
             case Each():
                 self.loop(statement)
+            case Release():
+                self.code.add(py.Do(row([py.Var(name) for name in statement.names]), "del"))
 
     def block(self, found: Iterable[drafts.Statement]) -> list[py.Statement]:
         """The statements of a block."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from archdsl.backends.torch_source.flow import Decision, Flow, Value
-from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
+from archdsl.backends.torch_source.statements import Assign, Copy, Each, Release, Statement, Training, When
 
 Stretch: TypeAlias = tuple[int, int]
 """The first and last point of a stretch of the text."""
@@ -37,6 +37,8 @@ class Lives:
 
     stretches: dict[Value, list[Stretch]] = field(default_factory=dict)
     heads: dict[Decision, int] = field(default_factory=dict)
+    lasts: dict[Assign, tuple[int, list[Value]]] = field(default_factory=dict)
+    """The point behind each call, and the values in variables that nothing takes behind it."""
     clock: int = 0
 
     @staticmethod
@@ -86,7 +88,9 @@ class Lives:
                     for value in assign.call.outputs:
                         if value.uses:
                             self.live(value, spot.start + 1, ends.pop(value, spot.start + 1))
-                    for value in assign.operands():
+                    operands = dict.fromkeys(assign.operands())
+                    self.lasts[assign] = spot.start + 1, [v for v in operands if v not in ends]
+                    for value in operands:
                         ends.setdefault(value, spot.start)
                 case When() as when:
                     self.back_when(when, spot, ends)
@@ -94,8 +98,8 @@ class Lives:
                     self.back_loop(each, spot, ends)
                 case Training() as training:
                     self.back_training(training, spot, ends)
-                case Copy():
-                    raise AssertionError("copies come later")
+                case Copy() | Release():
+                    raise AssertionError("these come later")
 
     def leave(self, spot: Spot, ends: Mapping[Value, int]) -> set[Value]:
         """The values alive after a compound statement."""

@@ -62,6 +62,7 @@ class Frame:
             return Const(row[0]) if ex.plain(row[0]) else None
         for hint in hints:
             if self.agrees(hint, row):
+                hint = whole if self.agrees(whole := ex.undivided(hint), row) else hint
                 # The spec may compute at length what comes to a plain multiple here.
                 plain = self.multiple(row) if ex.size(hint) > LONG else None
                 return plain if plain is not None and ex.size(plain) <= 3 else hint

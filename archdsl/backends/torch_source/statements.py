@@ -45,6 +45,13 @@ class Copy:
 
 
 @dataclass(slots=True, eq=False)
+class Release:
+    """`del names`: variables whose tensors nothing reads any more, where their memory is needed for others."""
+
+    names: list[str]
+
+
+@dataclass(slots=True, eq=False)
 class When:
     decision: Decision
     branches: list[list[Statement]]
@@ -66,4 +73,4 @@ class Each:
     body: list[Statement]
 
 
-Statement: TypeAlias = Assign | Copy | When | Training | Each
+Statement: TypeAlias = Assign | Copy | Release | When | Training | Each

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import assert_never
 
 from archdsl.backends.torch_source.assigned import unassigned
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
 from archdsl.backends.torch_source.liveness import Lives, Stretch, joined, meet
 from archdsl.backends.torch_source.names import unique
-from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
+from archdsl.backends.torch_source.releasing import Releasing
+from archdsl.backends.torch_source.statements import Assign, Copy, Each, Release, Statement, Training, When
 from archdsl.ops.forms import FunctionForm
 
 LETTERS = ("x", "y", "z", "u", "v", "w")
@@ -53,6 +54,10 @@ class Composer:
     training: Sequence[Value] = ()
     """Outputs that only a module in training gives."""
     output_names: Sequence[str | None] = ()
+    must_go: Callable[[Value], bool] = lambda value: False
+    """Whether a value must not stay in a variable behind its last use."""
+    stands_alone: Callable[[Value], bool] = lambda value: False
+    """Whether what takes a value must not be nested: the value would stay until the whole statement is done."""
     straight: bool = False
     """Whether every call is a statement, and every value a variable of its own."""
     width: int = 72
@@ -79,6 +84,8 @@ class Composer:
         unset = dict.fromkeys(unassigned(statements, names, {names[v] for v in self.flow.inputs}))
         # Any tensor will do for these.
         starts = [Copy([value], [self.flow.inputs[0]]) for value in unset if self.flow.inputs]
+        if not self.straight:
+            statements = Releasing(self.lives.lasts, self.must_go, self.life, names).over(statements)
         return Layout([*starts, *statements], names, self.lists)
 
     def find_lists(self, actions: Sequence[Action]) -> None:
@@ -154,6 +161,8 @@ class Composer:
             inner = makers.get(value)
             if inner is None or inner.grows is not None or value is assign.grows or value.uses != 1:
                 continue
+            if any(map(self.stands_alone, inner.operands())):
+                continue
             follows = inner.line == assign.line and found[-1] is inner
             operand = merges and inner.depth == 1
             if not (follows or operand) or assign.length + inner.length > width or inner.depth >= DEEPEST:
@@ -225,6 +234,8 @@ class Composer:
                     self.measure(statement.body)
                 case Each():
                     self.measure_loop(statement)
+                case Release():
+                    raise AssertionError("these come later")
 
     def measure_condition(self, statement: When) -> None:
         joins = statement.decision.joins
@@ -317,7 +328,7 @@ class Composer:
                             self.unite(carried.value, carried.after)
                         if carried.first.segment is segment.around:
                             self.unite(carried.value, carried.first)
-                case Copy():
+                case Copy() | Release():
                     pass
                 case _:
                     assert_never(statement)
@@ -434,8 +445,8 @@ class Composer:
             if label is not None and life > 1 and len(label) <= SHORT:
                 wishes.append(label)
             wishes += [n for n in LETTERS if n not in self.reserved]
-            chosen = next((n for n in wishes if is_free(n, root)), None)
-            take(root, chosen or unique("t1", {*busy, *self.reserved}))
+            further = (n for n in map("t{}".format, count(1)) if n not in self.reserved)
+            take(root, next(n for n in chain(wishes, further) if is_free(n, root)))
         return {value: names[self.root(value)] for value in self.spans}
 
 

@@ -10,6 +10,7 @@ from archdsl.common.units import bytes_text, count_text, counted
 from archdsl.dims import evaluate
 from archdsl.graph import Node, Scope, Tensor
 from archdsl.ops.fields import shape_text, times
+from archdsl.report.explain.skips import Skip, skips
 from archdsl.report.layers import Layers
 from archdsl.report.stages import Stage, outputs, stages, weighted
 from archdsl.syntax import tree
@@ -226,14 +227,37 @@ class Explainer:
         yield from documentation(root)
         nodes = list(self.graph.nodes())
         joins = sum(1 for n in nodes if n.operation.is_join and len(n.shapes) == 1)
+        longest = self.longest()
+        row = f" ({longest} of them in a row, on the longest way)" if longest < weighted(nodes) else ""
+        multiply = "multiplies" if weighted(nodes) == 1 else "multiply"
         yield from titled(
             "in numbers",
-            f"{counted(weighted(nodes), 'layer')} that multiply by learned weights, "
+            f"{counted(weighted(nodes), 'layer')} that {multiply} by learned weights{row}, "
             f"{counted(joins, 'join')} of branches",
             f"{counted(total.parameters, 'parameter')}, {self.products(root)} a sample",
         )
         lines = [line for stage in stages(self.layers) for line in self.stage(stage)]
         yield from titled("stages", *lines)
+        if found := [self.skip(skip) for skip in skips(self.layers)]:
+            why = (
+                "the encoder knows where, the decoder what: each skip hands over a map from before it was made coarser"
+            )
+            yield from titled("skips across resolutions", why, *found)
+
+    def longest(self) -> int:
+        """The layers with learned weights on the longest way from an input to an output."""
+        depth: dict[int, int] = {}
+        for node in self.graph.nodes():
+            depth[node.id] = max((depth[t.node] for t in node.inputs), default=0) + node.operation.is_weighted
+        return max(depth.values(), default=0)
+
+    def skip(self, skip: Skip) -> str:
+        shape, brought = self.layers.costs.shape(skip.source), self.layers.costs.shape(skip.brought)
+        cut = "" if shape == brought else f", brought to {shape_text(brought)},"
+        around = self.layers.costs.shape(skip.coarsest)[1:]
+        name = self.graph.node(skip.source).path
+        to = f"{skip.join.path} ({skip.join.operation.name})"
+        return f"{shape_text(shape)} of {name}{cut} to {to}; the other way goes down to {times(around)}"
 
     def stage(self, stage: Stage) -> Iterator[str]:
         """The stages: what happens at each resolution."""

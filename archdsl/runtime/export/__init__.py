@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +23,28 @@ from archdsl.runtime.outside import allowing
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "proved_export"]
+    from archdsl.runtime.export.quantizing import Quantized
+
+__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "proved_export", "quantized_export"]
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A file's bytes, its fixed sizes, and the sizes at which it was compared."""
+    """A file's bytes, its fixed sizes, and the sizes at which it was compared.
+
+    `quantized` has the comparison of an int8 file with the float32 one, which `proof` is about.
+    """
 
     data: bytes
     pins: tuple[Pin, ...]
     proof: Proof
+    quantized: Quantized | None = None
+
+    def lines(self) -> list[str]:
+        """What to say about it."""
+        if self.quantized is None:
+            return [*map(str, self.pins), str(self.proof)]
+        return [*map(str, self.pins), f"in float32 it {self.proof}", str(self.quantized)]
 
 
 def proved_export(
@@ -68,6 +80,27 @@ def proved_export(
                 start = f"{visible(str(path))} is not written: " if isinstance(error, WrongExport) else ""
                 raise ExportError(start + named) from error
             pins = pins | {name: Pin(name, graph.examples[name], named) for name in more}
+
+
+def quantized_export(
+    graph: Graph,
+    path: Path,
+    folder: Path,
+    weights: Path | None = None,
+    *,
+    allow_extern: str | Iterable[str] = (),
+) -> Export:
+    """The form of a network for inference as a .onnx file in int8; does not write the file.
+
+    `folder` has the samples for calibration, see `quantizing.samples`. Otherwise like `proved_export`.
+    """
+    from archdsl.runtime.export.quantizing import quantized
+
+    if path.suffix != ".onnx":
+        raise ExportError(f"{visible(str(path))}: only a .onnx file can be quantised")
+    made = proved_export(graph, path, weights, inference=True, allow_extern=allow_extern)
+    changed = quantized(graph, made.data, folder)
+    return replace(made, data=changed.data, quantized=changed)
 
 
 def _to_pin(graph: Graph, node: Node | None, pins: Mapping[str, Pin]) -> list[str]:

@@ -18,7 +18,7 @@ from archdsl.runtime.export.program import ExportError, images
 if TYPE_CHECKING:
     import torch
 
-    Runner: TypeAlias = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
+Runner: TypeAlias = "Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]"
 
 RELATIVE = 1e-3
 """The tolerance of an output, relative to its variation across the samples of the batch."""
@@ -89,7 +89,7 @@ def prove_onnx(
     Runs it in onnxruntime or, if that is not installed, in onnx's reference evaluator at small sizes.
     """
     try:
-        by, run, slow = _session(model)
+        by, run, slow = session(model)
         return _prove(graph, network, by, run, *draw(graph, valid, pins, SLOW if slow else 1))
     except WrongExport as error:
         node = blame.of_message(graph, model, str(error))
@@ -165,7 +165,7 @@ def _first_line(error: BaseException) -> str:
     return re.sub(r"\S*/onnxruntime_src/.*?\[with .*?\] ", "", line)
 
 
-def _session(model: Any) -> tuple[str, Runner, bool]:
+def session(model: Any) -> tuple[str, Runner, bool]:
     """A function that runs an ONNX model, and whether it is slow: onnxruntime, or onnx's reference evaluator."""
     import torch
 

@@ -212,9 +212,11 @@ def _default(node: Node, name: str) -> object:
 
 
 def _residual(pattern: Chain, chain: Chain, before: int) -> Chain | None:
-    """A residual in one of them whose body is without a skip in the other: `residual if`."""
+    """A residual in one of them whose body is without a skip in the other: `residual if`; its skip is the identity."""
     for at, node in enumerate(pattern):
         after = len(pattern) - at - 1
+        if node.kind == "residual" and node.bodies[0]:
+            continue
         if node.kind == "residual" and at + after <= len(chain) and not any(n.kind == "residual" for n in chain):
             middle = chain[at : len(chain) - after]
             try:
@@ -226,6 +228,8 @@ def _residual(pattern: Chain, chain: Chain, before: int) -> Chain | None:
             return [*start, _conditional(node, body, middle, False), *end]
     for at, node in enumerate(chain):
         after = len(chain) - at - 1
+        if node.kind == "residual" and node.bodies[0]:
+            continue
         if node.kind == "residual" and at + after <= len(pattern) and not any(n.kind == "residual" for n in pattern):
             middle = pattern[at : len(pattern) - after]
             into = middle[0].into if middle else Many([ABSENT] * before)

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isclose, isqrt, prod, sqrt
+from math import isclose, sqrt
 from typing import Any, TypeAlias
 
 from torch import nn
 
-from archdsl.runtime.importing.functions import argument, plain_name, shape_of
-from archdsl.runtime.importing.layers import NoOperation, said
+from archdsl.runtime.importing.biases import bias_of
+from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
-from archdsl.runtime.importing.merging import OPERATIONS_OF
-from archdsl.runtime.importing.moves import MOVERS, emit
+from archdsl.runtime.importing.matrices import matrix_product
+from archdsl.runtime.importing.moves import MOVERS
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.recording import Call, Derived, Owned, Value
 from archdsl.runtime.importing.settling import JOIN, Settling, cut, positions, shapes_of
-from archdsl.runtime.importing.views import Atom, Axis, View, axis_of, divided, is_one, merged, sizes_of
+from archdsl.runtime.importing.views import Atom, Axis, View, axis_of, divided, is_one, merged, product, sizes_of
 
 Attender: TypeAlias = Callable[[Layouts, Call], None]
 ATTENDERS: dict[str, Attender] = {}
@@ -49,6 +50,8 @@ class Scores:
     """Whether the keys come before the queries."""
     factors: Owned | None = None
     """The learned factor of each head, for cosines."""
+    calls: tuple[Call, ...] = ()
+    """The calls that make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Unit:
     """Queries or keys of length 1 in each head."""
 
     view: View
+    calls: tuple[Call, ...] = ()
+    """The calls that make them."""
 
 
 COSINE = "cosine"
@@ -93,6 +98,44 @@ def heads_of(view: View) -> Heads:
     return Heads(heads[0].sizes[0] if heads else 1, around)
 
 
+def divided_by_heads(layouts: Layouts, view: View) -> View:
+    """A view as one of a tensor whose channels are those of the heads, one behind the other. Raises NoOperation.
+
+    What it is a view of is arranged so, if it is not.
+    """
+    try:
+        heads_of(view)
+    except NoOperation:
+        if len(view.axes) < 3 or view.axes[0] != axis_of(view.base, 0):
+            raise
+        *ahead, row, each = view.axes[1:]
+        heads = tuple(atom for axis in ahead for atom in axis)
+        found = layouts.settle(View(view.base, (view.axes[0], merged((*heads, *each)), merged(row))))
+        if found is None:
+            raise
+        runs = len(found.base.shapes)
+        base, axes = found.base, found.axes
+        channels, size = (product([atom.sizes for atom in axis], runs) for axis in (heads, each))
+        on = next(a for a in (1, 2) if axis_of(base, a) == axes[1])
+        if on == 2:
+            base = layouts.turned(base, (1, 0))
+        first: Axis = () if is_one(channels) else (Atom(1, channels, size),)
+        last: Axis = () if is_one(size) else (Atom(1, size, (1,) * runs),)
+        view = View(base, (axis_of(base, 0), *[first] * bool(ahead), axis_of(base, 2), last))
+        heads_of(view)
+    return view
+
+
+def with_position(layouts: Layouts, view: View) -> View:
+    """A view of one position, if it is of a tensor without positions, such as a class token's."""
+    base = view.base
+    if len(base.shapes[0]) > 2:
+        return view
+    made = Value([(*shape, 1) for shape in base.shapes], base.dtype)
+    layouts.add(Item("reshape", {"sizes": (base.shapes[0][1], 1)}, [base], [made]))
+    return View(made, view.axes)
+
+
 def swapped(view: View) -> View:
     return View(view.base, (*view.axes[:-2], view.axes[-1], view.axes[-2]))
 
@@ -113,32 +156,70 @@ def dot_product_attention(layouts: Layouts, call: Call) -> None:
 
 
 @attends("matmul", "bmm")
-def product(layouts: Layouts, call: Call) -> None:
-    """Queries times keys; scores times values; or the product of two tensors of two axes."""
+def products(layouts: Layouts, call: Call) -> None:
+    """Queries times keys; scores times values; or a product of matrices."""
     one, two = call.arguments[:2]
-    if isinstance(first := layouts.scores.get(one), Unit) and isinstance(second := layouts.scores.get(two), Unit):
-        queries, keys = first.view, swapped(second.view)
-        heads_of(queries), heads_of(keys)
-        layouts.scores[call.results[0]] = Scores(queries, keys, is_cosine=True)
-        return
-    if isinstance(found := layouts.scores.get(two), Scores) and found.is_turned and isinstance(one, Value):
-        mix(layouts, call, replace(found, is_turned=False), swapped(layouts.view(one)), turned=True)
-        return
-    if not isinstance(one, Value) or not isinstance(two, Value) or two in layouts.scores:
-        raise NoOperation(f"`{call.name}` with a tensor that is not computed from the input")
-    if isinstance(found := layouts.scores.get(one), Scores):
-        mix(layouts, call, found, layouts.view(two))
-        return
-    queries, keys = layouts.view(one), swapped(layouts.view(two))
-    try:
-        heads_of(queries), heads_of(keys)
-    except NoOperation:
-        if len(one.shapes[0]) != 3:
-            raise
-        bases = [layouts.ordered(value) for value in (one, two)]
-        emit(layouts, "matmul", {}, bases, call.results)
+    first, second = layouts.scores.get(one), layouts.scores.get(two)
+    if isinstance(first, Unit) and isinstance(second, Unit):
+        calls = (*first.calls, *second.calls, call)
+        layouts.scores[call.results[0]] = Scores(first.view, swapped(second.view), is_cosine=True, calls=calls)
+    elif isinstance(second, Scores) and second.is_turned and isinstance(one, Value):
+        attempt(layouts, call, replace(second, is_turned=False), swapped(layouts.view(one)), turned=True)
+    elif isinstance(first, Scores) and isinstance(two, Value) and two not in layouts.scores:
+        attempt(layouts, call, first, layouts.view(two))
+    elif first or second or not isinstance(one, Value) or not isinstance(two, Value):
+        plain_product(layouts, call)
     else:
-        layouts.scores[call.results[0]] = Scores(queries, keys)
+        queries, keys = layouts.view(one), swapped(layouts.view(two))
+        if len(one.shapes[0]) == 3 and not (is_divided(queries) and is_divided(keys)):
+            plain_product(layouts, call)
+        else:
+            layouts.scores[call.results[0]] = Scores(queries, keys, calls=(call,))
+
+
+def is_divided(view: View) -> bool:
+    """Whether a tensor is divided among heads as it is."""
+    try:
+        heads_of(view)
+    except NoOperation:
+        return False
+    return True
+
+
+def attempt(layouts: Layouts, call: Call, scores: Scores, values: View, *, turned: bool = False) -> None:
+    """Scores times values as an `attend`; if that is not what it is, as a product of matrices."""
+    try:
+        with layouts.undone():
+            mix(layouts, call, scores, values, turned=turned)
+    except NoOperation as reason:
+        try:
+            plain_product(layouts, call)
+        except NoOperation:
+            raise reason from None
+
+
+def plain_product(layouts: Layouts, call: Call) -> None:
+    """The product of two tensors by `matmul`."""
+    for value in call.inputs:
+        as_tensor(layouts, value)
+    matrix_product(layouts, call)
+
+
+def as_tensor(layouts: Layouts, value: Value) -> None:
+    """Makes scores, or vectors of length 1, a tensor of the network, by the calls that make them."""
+    found = layouts.scores.pop(value, None)
+    if not isinstance(found, Scores | Unit):
+        return
+    for call in found.calls:
+        for result in call.results:
+            layouts.scores.pop(result, None)
+    for call in found.calls:
+        if plain_name(call) in ATTENDERS:
+            matrix_product(layouts, call)
+        elif plain_name(call) == "normalize":
+            normalized(layouts, call)
+        else:
+            layouts.translate(call)
 
 
 @attends("einsum")
@@ -153,11 +234,9 @@ def einsum(layouts: Layouts, call: Call) -> None:
         raise NoOperation(f"`einsum` of {text}")
     first, second = parts
     if result[-1] == two[-2] and one[-1] == two[-1]:  # queries times keys
-        queries, keys = layouts.view(first), layouts.view(second)
-        heads_of(queries), heads_of(keys)
-        layouts.scores[call.results[0]] = Scores(queries, keys)
+        layouts.scores[call.results[0]] = Scores(layouts.view(first), layouts.view(second), calls=(call,))
     elif isinstance(found := layouts.scores.get(first), Scores) and one[-1] == two[-2] and result[-1] == two[-1]:
-        mix(layouts, call, found, layouts.view(second))
+        attempt(layouts, call, found, layouts.view(second))
     else:
         raise NoOperation(f"`einsum` of {text}")
 
@@ -168,7 +247,7 @@ def mix(
     """Scores times values: an `attend`, whose result has the axes of the queries; `turned`: the last two exchanged."""
     if not scores.is_softmax or scores.is_turned:
         raise NoOperation("a product of three tensors without a softmax")
-    three = [scores.queries, scores.keys, values]
+    three = [with_position(layouts, divided_by_heads(layouts, view)) for view in (scores.queries, scores.keys, values)]
     heads = [heads_of(view) for view in three]
     count = heads[0].count
     if len({one.count for one in heads}) > 1 or len({bool(one.around) for one in heads}) > 1:
@@ -176,7 +255,7 @@ def mix(
     given: dict[str, object] = {"heads": count}
     if causal:
         given["causal"] = True
-    each = scores.queries.base.shapes[0][1] // count
+    each = three[0].base.shapes[0][1] // count
     if scores.is_cosine:
         if scores.factors is None or scores.scale != 1 or causal:
             raise NoOperation("attention by cosines without a factor for each head")
@@ -188,7 +267,7 @@ def mix(
         bases = [in_windows(layouts, view, one) for view, one in zip(three, heads, strict=True)]
     sizes = sizes_of(bases[0])
     made = Value(shapes_of([sizes[0], sizes_of(bases[2])[1], *sizes[2:]]), bases[0].dtype)
-    bias = bias_of(layouts, scores.bias, bases[0], call) if scores.bias is not None else None
+    bias = bias_of(layouts, scores.bias, bases[0], bases[1], call) if scores.bias is not None else None
     key = scores.factors.key if scores.factors is not None else ""
     inputs = [*bases, *([] if bias is None else [bias])]
     layouts.add(Item("attend", given, inputs, [made], key, bool(key), call.line))
@@ -238,51 +317,77 @@ def on_scores(layouts: Layouts, call: Call) -> bool:
     given = next((value for value in call.inputs if value in layouts.scores), None)
     if given is None or plain_name(call) in ATTENDERS:
         return False
+    try:
+        with layouts.undone():
+            found = used(layouts, call, given)
+    except NoOperation as reason:  # no attention, or another one
+        try:
+            for value in call.inputs:
+                as_tensor(layouts, value)
+        except NoOperation:
+            raise reason from None
+        return False
+    layouts.scores[call.results[0]] = replace(found, calls=(*found.calls, call))
+    return True
+
+
+def used(layouts: Layouts, call: Call, given: Value) -> Scores | Unit:
+    """What a call makes of scores, or of vectors of length 1. Raises NoOperation for anything but attention."""
     found, name = layouts.scores[given], plain_name(call)
     if isinstance(found, Unit):
         if MOVERS.get(name) is not MOVERS["permute"]:
             raise NoOperation(f"`{call.name}` of vectors of length 1")
         MOVERS["permute"](layouts, call)
-        layouts.scores[call.results[0]] = Unit(layouts.view(call.results[0]))
-        return True
+        return replace(found, view=layouts.view(call.results[0]))
     assert isinstance(found, Scores)
     if isinstance(call.module, nn.Dropout | nn.Identity) or name == "dropout":
         rate = getattr(call.module, "p", 0.0) if call.module is not None else argument(call, 1, "p", 0.5)
         if rate and call.named.get("training", True):
             raise NoOperation("a dropout of scores")
-    elif name == "softmax" or isinstance(call.module, nn.Softmax):
+        return found
+    if name == "softmax" or isinstance(call.module, nn.Softmax):
         axis = call.module.dim if isinstance(call.module, nn.Softmax) else argument(call, 1, "dim")
         if axis not in (-1, len(given.shapes[0]) - 1) or found.is_softmax:
             raise NoOperation("a softmax of scores over another axis than the keys")
-        found = replace(found, is_softmax=True)
-    elif name in OPERATIONS_OF and not found.is_softmax:
-        found = changed(layouts, call, found, OPERATIONS_OF[name], given)
-    elif name in ("transpose", "mT") and {axis % len(given.shapes[0]) for axis in call.arguments[1:] or (-1, -2)} == {
+        return replace(found, is_softmax=True)
+    if name in OPERATIONS_OF and not found.is_softmax:
+        return changed(call, found, OPERATIONS_OF[name], given)
+    if name in ("transpose", "mT") and {axis % len(given.shapes[0]) for axis in call.arguments[1:] or (-1, -2)} == {
         len(given.shapes[0]) - 1,
         len(given.shapes[0]) - 2,
     }:
-        found = replace(found, is_turned=not found.is_turned)
-    elif MOVERS.get(name) in (MOVERS["reshape"], MOVERS["contiguous"]):
-        pass  # scores of windows are counted by batch and window, and again by both
-    else:
-        raise NoOperation(f"`{call.name}` of scores, the product of queries and keys")
-    layouts.scores[call.results[0]] = found
-    return True
+        return replace(found, is_turned=not found.is_turned)
+    if MOVERS.get(name) in (MOVERS["reshape"], MOVERS["contiguous"]):
+        return found  # scores of windows are counted by batch and window, and again by both
+    raise NoOperation(f"`{call.name}` of scores, the product of queries and keys")
 
 
 def unit(layouts: Layouts, call: Call) -> bool:
-    """Vectors divided by their lengths, along the last axis."""
+    """Vectors divided by their lengths; those of heads, along the last axis, may be queries and keys."""
     (tensor,) = call.inputs
     axis, power = argument(call, 2, "dim", 1), argument(call, 1, "p", 2.0)
-    if axis not in (-1, len(tensor.shapes[0]) - 1) or power != 2:
-        raise NoOperation("`normalize` along another axis than the last one")
-    heads_of(layouts.view(tensor))
+    if power != 2 or not isinstance(axis, int):
+        raise NoOperation("`normalize` by another length than the root of squares, or along several axes")
+    if axis not in (-1, len(tensor.shapes[0]) - 1) or len(tensor.shapes[0]) < 4:
+        normalized(layouts, call)
+        return True
     layouts.views[call.results[0]] = layouts.view(tensor)
-    layouts.scores[call.results[0]] = Unit(layouts.view(tensor))
+    layouts.scores[call.results[0]] = Unit(layouts.view(tensor), (call,))
     return True
 
 
-def changed(layouts: Layouts, call: Call, found: Scores, operation: str, given: Value) -> Scores:
+def normalized(layouts: Layouts, call: Call) -> None:
+    """Vectors divided by their lengths, along an axis."""
+    base, order = layouts.place(call.inputs[0])
+    axis = argument(call, 2, "dim", 1) % (len(order) + 1)
+    if axis == 0:
+        raise NoOperation("`normalize` along the batch")
+    along, eps = order[axis - 1], argument(call, 3, "eps", 1e-12)
+    given = {**({"axis": along} if along else {}), **({"eps": eps} if eps != 1e-12 else {})}
+    layouts.add(Item("normalize", given, [base], [layouts.made(call.results[0], order)], line=call.line))
+
+
+def changed(call: Call, found: Scores, operation: str, given: Value) -> Scores:
     """Scores times a number, or plus a bias."""
     parts = [*call.arguments, *(v for k, v in call.named.items() if k == "other")]
     (other,) = (part for part in parts[:2] if part is not given)
@@ -307,126 +412,6 @@ def factors_in(other: object) -> Owned:
 def with_bias(found: Scores, other: object) -> Scores:
     """Scores plus a tensor."""
     return replace(found, bias=other if found.bias is None else (found.bias, other))
-
-
-# ---------------------------------------------------------------- biases
-
-VIEWS = frozenset(
-    {"view", "reshape", "permute", "contiguous", "unsqueeze", "flatten", "transpose", "expand", "squeeze"}
-)
-"""Methods that only move the numbers of a bias; whether they move them rightly the proof finds."""
-
-
-def bias_of(layouts: Layouts, given: object, queries: Value, call: Call) -> Value | None:
-    """A bias of scores as a tensor of the network; None for the mask of shifted windows, which they imply.
-
-    Raises NoOperation for other tensors than a table of relative positions.
-    """
-    if isinstance(given, tuple):
-        parts = [bias_of(layouts, part, queries, call) for part in given]
-        tensors = [part for part in parts if part is not None]
-        if len(tensors) > 1:
-            raise NoOperation("attention with two biases")
-        return tensors[0] if tensors else None
-    opened = layouts.inside.get(queries)
-    if is_mask(layouts, given) and opened is not None and opened.inputs[0] in layouts.rolled:
-        return None
-    if not isinstance(given, Derived):
-        raise NoOperation("scores of attention plus a mask or bias that is no table of relative positions")
-    many = prod(queries.shapes[0][2:])
-    size = opened.arguments["size"] if opened is not None else isqrt(many)
-    sides = sides_of((size, size) if isinstance(size, int) else size)
-    if prod(sides) != many:
-        raise NoOperation("a bias of scores for other positions than those of a window")
-    return Branch(layouts, sides, [shape[0] for shape in queries.shapes], call).of(given)
-
-
-def is_mask(layouts: Layouts, given: object) -> bool:
-    """Whether a tensor is made by the module without parameters; the numbers of that are compared by the proof."""
-    if isinstance(given, Derived) and given.name.removeprefix("__").removesuffix("__") in VIEWS:
-        return is_mask(layouts, given.arguments[0])
-    return isinstance(given, Constant) or (isinstance(given, Owned) and not layouts.is_kept(given.key))
-
-
-def sides_of(sides: object) -> tuple[int, ...]:
-    assert isinstance(sides, tuple)
-    return tuple(int(side) for side in sides)
-
-
-@dataclass(slots=True)
-class Branch:
-    """Makes a tensor of the network of one that is computed from parameters alone: a bias of positions in a window."""
-
-    layouts: Layouts
-    sides: tuple[int, ...]
-    batches: list[int]
-    call: Call
-
-    def of(self, given: object) -> Value:
-        if isinstance(given, Owned):
-            return self.parameter(given)
-        if not isinstance(given, Derived):
-            raise NoOperation("a bias of scores that is computed from other tensors than parameters")
-        name = given.name.removeprefix("__").removesuffix("__")
-        if name in VIEWS:
-            return self.of(given.arguments[0])
-        if name == "getitem" and isinstance(given.arguments[1], Owned):
-            return self.looked_up(given.arguments[0], given.arguments[1])
-        if name in ("mul", "rmul") and (numbers := [a for a in given.arguments if isinstance(a, int | float)]):
-            (tensor,) = (a for a in given.arguments if not isinstance(a, int | float))
-            return self.item("rescale", {"scale": numbers[0]}, self.of(tensor))
-        if given.module is None and name != "sigmoid":
-            raise NoOperation(f"a bias of scores that is computed by `{given.name}`")
-        inner = self.of(given.arguments[0])
-        layer = given.module if given.module is not None else nn.Sigmoid()
-        size = shape_of(inner)
-        out = getattr(layer, "out_features", size[0])
-        found = said(layer, (size,), ((out, *size[1:]),), last=True)
-        if found is None:
-            return inner
-        return self.item(found.operation, dict(found.arguments), inner, (out, *size[1:]), given.path, layer)
-
-    def item(
-        self,
-        operation: str,
-        arguments: dict[str, object],
-        inner: Value | None,
-        sizes: tuple[int, ...] = (),
-        path: str = "",
-        layer: nn.Module | None = None,
-    ) -> Value:
-        sizes = sizes or (shape_of(inner) if inner is not None else ())
-        made = Value([(batch, *sizes) for batch in self.batches])
-        owns = bool(path) and (layer is None or bool(layer.state_dict()))
-        inputs = [] if inner is None else [inner]
-        self.layouts.moved.append(Item(operation, arguments, inputs, [made], path, owns, self.call.line))
-        return made
-
-    def parameter(self, owned: Owned) -> Value:
-        """A table [differences, heads], or the coordinates of differences."""
-        sides = self.sides
-        differences = tuple(2 * side - 1 for side in sides)
-        window = sides[0] if len(set(sides)) == 1 else sides
-        if owned.stored == (1, *differences, 2) and self.layouts.is_kept(owned.key):
-            return self.item("coordinates", {"window_size": window}, None, (2, *differences), owned.key)
-        if len(owned.stored) != 2 or owned.stored[0] != prod(differences):
-            raise NoOperation(f"the parameter `{owned.key}` of size {list(owned.stored)} as a bias of scores")
-        sizes = owned.stored[::-1]
-        return self.item("parameter", {"sizes": sizes, "stored": "rows"}, None, sizes, owned.key)
-
-    def looked_up(self, table: object, index: Owned) -> Value:
-        """The biases of all pairs of positions."""
-        count = prod(self.sides)
-        if index.stored not in ((count * count,), (count, count)):
-            raise NoOperation(f"`{index.key}` of size {list(index.stored)} as the numbers of differences")
-        if not self.layouts.is_kept(index.key):
-            raise NoOperation(f"the index `{index.key}` is not in the state_dict, as that of `relative` is")
-        inner = self.of(table)
-        window = self.sides[0] if len(set(self.sides)) == 1 else self.sides
-        given: dict[str, object] = {"window_size": window}
-        if len(index.stored) == 2:
-            given["stored"] = "matrix"
-        return self.item("relative", given, inner, (shape_of(inner)[0], count, count), index.key)
 
 
 __all__ = ["ATTENDERS", "on_scores"]

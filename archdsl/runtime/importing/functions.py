@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -17,6 +18,15 @@ from archdsl.runtime.importing.layers import FREE_ARGUMENTS, NoOperation, Wordin
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Value
 
 Shape: TypeAlias = tuple[int, ...]
+OPERATIONS_OF = {
+    **dict.fromkeys(("add", "iadd", "radd"), "add"),
+    **dict.fromkeys(("mul", "imul", "rmul", "multiply"), "mul"),
+    **dict.fromkeys(("sub", "isub", "subtract", "rsub"), "sub"),
+    **dict.fromkeys(("div", "truediv", "itruediv", "divide"), "div"),
+    "maximum": "maximum",
+    "neg": "neg",
+}
+"""The merges, and arithmetic with numbers, by the names of functions."""
 
 
 class Meaning:
@@ -47,7 +57,7 @@ def shape_of(value: Value, run: int = 0) -> Shape:
 
 
 def meaning(call: Call) -> Meaning:
-    """The operation that a function call computes. Raises NoOperation."""
+    """What a function call computes. Raises NoOperation."""
     if call.name.startswith("helper "):
         return helped(call, call.name.removeprefix("helper "))
     name = plain_name(call)
@@ -59,7 +69,11 @@ def meaning(call: Call) -> Meaning:
 
 def plain_name(call: Call) -> str:
     """The name of a function or method, without the marks of operators and of work in place."""
-    return call.name.removeprefix("__").removesuffix("__").removesuffix("_")
+    return plain(call.name)
+
+
+def plain(name: str) -> str:
+    return name.removeprefix("__").removesuffix("__").removesuffix("_")
 
 
 def argument(call: Call, position: int, name: str, default: Any = None) -> Any:
@@ -79,10 +93,24 @@ def layer_classes() -> Mapping[str, type[nn.Module]]:
 def layer_function(call: Call, name: str) -> Meaning:
     """A function as the layer of that name with the same arguments."""
     one, result = call.arguments[0] if call.arguments else None, call.results[0]
+    if name in element_functions() and isinstance(one, Value) and len(call.arguments) == 1 and not call.named:
+        return Meaning([one], Wording(name, {}))
     layer = as_layer(call, name)
     assert isinstance(one, Value)
     found = said(layer, (shape_of(one),), (shape_of(result),))
     return Meaning([one]) if found is None else Meaning([one], found)
+
+
+@cache
+def element_functions() -> Set[str]:
+    """The functions of each number that are operations without a layer, such as `exp`."""
+    found = set()
+    for name, cls in OPERATIONS.items():
+        if cls.is_activation and all(not field.is_required for field in cls.fields.values()):
+            (shape,) = cls.examples[0].inputs
+            if isinstance(cls.parse({}).torch((shape,), (shape,)), FunctionForm):
+                found.add(name)
+    return found
 
 
 def as_layer(call: Call, name: str) -> nn.Module:
@@ -143,6 +171,11 @@ def helped(call: Call, name: str) -> Meaning:
 @handles("interpolate", "upsample")
 def interpolate(call: Call) -> Meaning:
     size, again = argument(call, 1, "size"), call.again_named.get("size")
+    scale = argument(call, 2, "scale_factor")
+    if isinstance(scale, float) and scale < 1 and len({shape_of(call.results[0], i) for i in (0, -1)}) == 1:
+        more = {k: v for k, v in call.named.items() if k not in ("size", "scale_factor", "recompute_scale_factor")}
+        whole = replace(call, arguments=call.arguments[:1], named={**more, "size": shape_of(call.results[0])[1:]})
+        return layer_function(whole, "interpolate")
     if len(call.again) > 1:
         again = call.again[1]
     if size is None or size == again or not call.again:

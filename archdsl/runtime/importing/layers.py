@@ -40,7 +40,9 @@ FOREIGN = {
     "torchvision.ops.stochastic_depth.StochasticDepth": Foreign("droppath", {"p": "p"}, {"mode": "row"}),
     "torchvision.models.convnext.LayerNorm2d": Foreign("layernorm", {"eps": "eps"}, {}),
     "timm.layers.drop.DropPath": Foreign("droppath", {"p": "drop_prob"}, {"scale_by_keep": True}),
-    "timm.layers.norm.LayerNorm2d": Foreign("layernorm", {"eps": "eps"}, {}),
+    "timm.layers.norm.LayerNorm2d": Foreign("layernorm", {"eps": "eps", "affine": "elementwise_affine"}, {}),
+    "timm.layers.norm.RmsNorm": Foreign("rmsnorm", {"eps": "eps", "affine": "elementwise_affine"}, {}),
+    "timm.layers.norm.RmsNorm2d": Foreign("rmsnorm", {"eps": "eps", "affine": "elementwise_affine"}, {}),
 }
 """Known layers of other packages, by class."""
 
@@ -103,6 +105,8 @@ def is_layer(module: nn.Module) -> bool:
     """Whether a module is recorded as one call: a layer of torch.nn, or one that an operation becomes."""
     if class_name(module) in FOREIGN:
         return True
+    if type(module) is nn.Identity:  # it gives the very tensor that it takes
+        return False
     if layer_class(module).__module__.startswith("torch.nn.") and layer_class(module) is not nn.Module:
         # One that consists of layers is a scope, apart from those that an operation stands for.
         plain = not any(module.children()) and not issubclass(
@@ -121,6 +125,8 @@ def said(
     """
     if isinstance(module, nn.Identity):
         return None
+    if (made := computed_weight(module)) is not None:
+        raise NoOperation(f"a {type(module).__name__} whose weight `{made}` computes")
     name = class_name(module)
     if name in FOREIGN:
         return _foreign(module, FOREIGN[name], shapes)
@@ -136,6 +142,14 @@ def said(
     if not found:
         raise NoOperation(reasons[0])
     return min(found, key=lambda one: len(one.arguments))
+
+
+def computed_weight(module: nn.Module) -> str | None:
+    """The name of a parametrisation of a layer's weights, such as SpectralNorm; None if it has none."""
+    for parts in getattr(module, "parametrizations", {}).values():
+        return type(parts[0]).__name__.strip("_")
+    hooks = [type(hook).__name__ for hook in module._forward_pre_hooks.values()]
+    return next((name for name in hooks if name in ("SpectralNorm", "WeightNorm")), None)
 
 
 def _foreign(module: nn.Module, known: Foreign, shapes: tuple[Shape, ...]) -> Wording:

@@ -7,18 +7,24 @@ move numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Owned, Value
+from archdsl.runtime.importing.recording import Call, Owned, Value
 from archdsl.runtime.importing.settling import Settling
 from archdsl.runtime.importing.views import Order, View, order_of, permuted, whole
 
 
 def channels_last(rank: int) -> Order:
     return (*range(1, rank), 0)
+
+
+def unknown(call: Call) -> None:
+    raise NoOperation(f"`{call.name}`")
 
 
 class Layouts:
@@ -35,6 +41,8 @@ class Layouts:
         self.moved: list[Item] = []
         self.divided: dict[object, list[Value]] = {}
         """The parts of tensors that were split in the module that runs."""
+        self.held: dict[object, Value] = {}
+        """The parameters that the module that runs has used, by their keys and sizes."""
         self.stacks: dict[Value, list[Value]] = {}
         """Tensors along a new first axis."""
         self.lowered: dict[Value, tuple[Value, tuple[tuple[int, int], ...]]] = {}
@@ -42,6 +50,8 @@ class Layouts:
         self.rolled: set[Value] = set()
         """Maps whose positions are rolled, for windows that are shifted."""
         self.scores: dict[Value, object] = {}
+        self.translate: Callable[[Call], None] = unknown
+        """Says what a call computes; the translator sets it."""
 
     def is_kept(self, key: str) -> bool:
         """Whether a parameter or buffer is in the state_dict."""
@@ -55,6 +65,18 @@ class Layouts:
         self.moved.append(item)
         if (opened := next((self.inside[v] for v in item.inputs if v in self.inside), None)) is not None:
             self.inside.update(dict.fromkeys(item.outputs, opened))
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Takes back the items that were added within, if NoOperation is raised."""
+        known, held = len(self.moved), dict(self.held)
+        try:
+            yield
+        except NoOperation:
+            del self.moved[known:]
+            self.held.clear()
+            self.held.update(held)
+            raise
 
     def forget(self, known: int) -> None:
         """Forgets all but the first so many views."""
@@ -74,6 +96,8 @@ class Layouts:
 
     def place(self, value: Value) -> tuple[Value, Order]:
         """The tensor of the network and the order of its axes. Raises NoOperation if the value is no such tensor."""
+        if value in self.scores:
+            raise NoOperation("scores, the product of queries and keys")
         found = self.settle(self.view(value))
         order = None if found is None else order_of(found)
         if found is None or order is None:
@@ -138,12 +162,16 @@ class Layouts:
         axes = [0] * len(order)
         for have, want in zip(order, wanted, strict=True):
             axes[want] = have
+        return self.turned(base, tuple(axes))
+
+    def turned(self, base: Value, axes: Order) -> Value:
+        """A tensor of the network with its axes in another order."""
         for item in self.moved:  # of the same call
-            if item.inputs == [base] and item.arguments == {"axes": tuple(axes)}:
+            if item.inputs == [base] and item.arguments == {"axes": axes}:
                 return item.outputs[0]
         shapes = [(shape[0], *(shape[1 + axis] for axis in axes)) for shape in base.shapes]
         turned = Value(shapes, base.dtype)
-        self.moved.append(Item("permute", {"axes": tuple(axes)}, [base], [turned]))
+        self.moved.append(Item("permute", {"axes": axes}, [base], [turned]))
         if base in self.inside:
             self.inside[turned] = self.inside[base]
         return turned
@@ -159,12 +187,17 @@ class Layouts:
         sizes = (1,) * (rank + 1 - len(owned.shape)) + owned.shape
         turned = tuple(sizes[1 + order.index(axis)] for axis in range(rank))
         options = {"plain": turned, "maps": (1, *turned)}
-        if rank == 2:
-            options |= {"tokens": (1, *turned[::-1]), "rows": turned[::-1]}
+        if rank > 1:
+            options |= {"tokens": (1, *turned[1:], turned[0]), "rows": (*turned[1:], turned[0])}
+        options |= {"flat": (prod(turned),), **({"scalar": ()} if prod(turned) == 1 else {})}
+        if not self.is_kept(owned.key):
+            raise NoOperation(f"the buffer `{owned.key}`, which is not in the state_dict")
         stored = next((name for name, shape in options.items() if shape == owned.stored), None)
         if sizes[0] != 1 or len(owned.shape) > rank + 1 or stored is None:
             raise NoOperation(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")
-        value = Value([(batch, *turned) for batch in batches])
+        if (value := self.held.get((owned.key, turned))) is not None:
+            return value
+        value = self.held[owned.key, turned] = Value([(batch, *turned) for batch in batches])
         arguments = {"sizes": turned, **({} if stored == "plain" else {"stored": stored})}
         self.moved.append(Item("parameter", arguments, [], [value], owned.key, True, line))
         return value

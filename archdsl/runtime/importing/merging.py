@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TypeAlias
 
-from archdsl.runtime.importing.functions import argument, plain_name, shape_of
+from archdsl.runtime.importing.biases import affine, computed
+from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts, stored_factor
 from archdsl.runtime.importing.moves import emit
@@ -17,16 +18,6 @@ from archdsl.runtime.importing.views import Order, order_of
 Number: TypeAlias = int | float
 Merger: TypeAlias = Callable[[Layouts, Call], None]
 MERGERS: dict[str, Merger] = {}
-
-OPERATIONS_OF = {
-    **dict.fromkeys(("add", "iadd", "radd"), "add"),
-    **dict.fromkeys(("mul", "imul", "rmul", "multiply"), "mul"),
-    **dict.fromkeys(("sub", "isub", "subtract", "rsub"), "sub"),
-    **dict.fromkeys(("div", "truediv", "itruediv", "divide"), "div"),
-    "maximum": "maximum",
-    "neg": "neg",
-}
-"""The merges, and arithmetic with numbers, by the names of functions."""
 
 
 def arithmetic(layouts: Layouts, call: Call) -> None:
@@ -45,7 +36,7 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
     others = [part for part in parts if not isinstance(part, Value)]
     if len(tensors) == 1 and all(type(other) in (int, float) for other in others):
         number(layouts, call, operation, parts)
-    elif len(tensors) == 1 and isinstance(others[0], Owned) and operation in ("add", "mul"):
+    elif len(tensors) == 1 and isinstance(others[0], Owned | Derived) and operation in ("add", "mul"):
         with_parameter(layouts, call, operation, tensors[0], others[0])
     else:
         raise NoOperation(f"`{operation}` of {' and '.join(map(described, parts))}")
@@ -54,9 +45,21 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
 MERGERS.update(dict.fromkeys(OPERATIONS_OF, arithmetic))
 
 
+def power(layouts: Layouts, call: Call) -> None:
+    """The square of a tensor: its product with itself."""
+    tensor = call.inputs[0]
+    if plain_name(call) == "pow" and argument(call, 1, "exponent") != 2:
+        raise NoOperation(f"`{call.name}` with another exponent than 2")
+    view = layouts.view(tensor)
+    emit(layouts, "mul", {}, [view.base, view.base], [layouts.made_like(call.results[0], view)])
+
+
+MERGERS.update(dict.fromkeys(("pow", "square"), power))
+
+
 def described(part: object) -> str:
     if isinstance(part, Owned):
-        return f"the parameter `{part.key}`"
+        return f"the parameter or buffer `{part.key}`"
     if isinstance(part, Constant):
         return "a tensor that is not computed from the input"
     if isinstance(part, Derived):
@@ -90,53 +93,41 @@ def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]
     if layouts.is_scores(tensor):
         raise NoOperation("arithmetic with scores")
     values = [float(part) for part in parts if isinstance(part, int | float)]
-    value = values[0] if values else 0.0
-    is_first = isinstance(parts[0], Value)
-    by: Number
-    plus: Number
-    if operation == "add":
-        by, plus = 1, value
-    elif operation == "sub":
-        by, plus = (1, -value) if is_first else (-1, value)
-    elif operation == "mul":
-        by, plus = value, 0
-    elif operation == "div" and is_first:
-        by, plus = 1 / value, 0
-    elif operation == "neg":
-        by, plus = -1, 0
-    else:
-        raise NoOperation(f"`{operation}` of {' and '.join(map(described, parts))}")
-    rescale(layouts, call, tensor, by, plus)
+    try:
+        arguments = affine(operation, values[0] if values else 0.0, isinstance(parts[0], Value))
+    except NoOperation:
+        raise NoOperation(f"`{operation}` of {' and '.join(map(described, parts))}") from None
+    rescale(layouts, call, tensor, arguments)
 
 
-def rescale(layouts: Layouts, call: Call, tensor: Value, by: Number, plus: Number) -> None:
-    """by · x + plus; nothing, if that is the tensor itself."""
-    if by == 1 and plus == 0:
+def rescale(layouts: Layouts, call: Call, tensor: Value, arguments: Mapping[str, Number]) -> None:
+    """A tensor times a number, plus one; nothing, if that is the tensor itself."""
+    given = {name: whole_number(value) for name, value in arguments.items()}
+    if given == {"scale": 1}:
         layouts.same(call.results[0], tensor)
         return
     view = layouts.view(tensor)
-    arguments: dict[str, object] = {"scale": whole_number(by), **({"offset": whole_number(plus)} if plus else {})}
-    emit(layouts, "rescale", arguments, [view.base], [layouts.made_like(call.results[0], view)])
+    emit(layouts, "rescale", {**given}, [view.base], [layouts.made_like(call.results[0], view)])
 
 
 def whole_number(value: Number) -> Number:
     return int(value) if float(value).is_integer() else value
 
 
-def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, owned: Owned) -> None:
+def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, owned: Owned | Derived) -> None:
     """A learned factor of each channel, or a learned tensor that is added or multiplied."""
     base, order = layouts.place(tensor)
     result = call.results[0]
     if result.shapes != tensor.shapes:
-        raise NoOperation(f"`{operation}` repeats a tensor for the parameter `{owned.key}`")
-    if operation == "mul":
+        raise NoOperation(f"`{operation}` repeats a tensor for {described(owned)}")
+    if operation == "mul" and isinstance(owned, Owned) and layouts.is_kept(owned.key):
         stored = stored_factor(owned, len(order), shape_of(base)[0], 1 + order.index(0))
         if stored is not None:
             stored |= layouts.start(owned.key)
             item = Item("scale", stored, [base], [layouts.made(result, order)], owned.key, True, call.line)
             layouts.add(item)
             return
-    learned = layouts.learned(owned, order, [shape[0] for shape in base.shapes], call.line)
+    learned = computed(layouts, owned, order, base, call)
     same = shape_of(learned) == shape_of(base)
     arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
     emit(layouts, operation, arguments, [base, learned], [layouts.made(result, order)])

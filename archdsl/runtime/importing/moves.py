@@ -17,6 +17,7 @@ from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     Atom,
     Axis,
+    Order,
     View,
     axis_of,
     divided,
@@ -127,7 +128,7 @@ def divide(layouts: Layouts, view: View, axis: int, lengths: Sequence[int]) -> l
     if (found := outermost(view, axis)) is None:
         return None
     on, each = found
-    key = (view.base, on, *lengths)
+    key = (view.base, on, *(length * each for length in lengths))
     if key not in layouts.divided:
         sizes = sizes_of(view.base)
         equal = len(set(lengths)) == 1
@@ -316,11 +317,13 @@ def roll(layouts: Layouts, call: Call) -> None:
 # ---------------------------------------------------------------- means
 
 
-@moves("mean", "amax")
+@moves("mean", "amax", "max")
 def mean(layouts: Layouts, call: Call) -> None:
-    """The mean, or the maximum, over all positions."""
+    """The mean, or the maximum, over all positions, or over the channels."""
     tensor, result = call.inputs[0], call.results[0]
     axes = argument(call, 1, "dim", call.named.get("axis"))
+    if not isinstance(axes, int | tuple | None):
+        raise NoOperation(f"`{call.name}` of two tensors")
     rank = len(tensor.shapes[0])
     chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
     if (stacked := layouts.stacks.get(tensor)) is not None and plain_name(call) == "mean" and chosen == {0}:
@@ -331,6 +334,12 @@ def mean(layouts: Layouts, call: Call) -> None:
         order = (*range(1, rank - 1), 0)
     base = layouts.ordered(tensor, order)
     positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
+    if positions and chosen == {order.index(0) + 1}:
+        over_channels(layouts, call, base, order)
+        return
+    if chosen != positions and len(chosen) == 1 and tensor.shapes[0][min(chosen)] <= FEW:
+        over_few(layouts, call, min(chosen), "mean" if plain_name(call) == "mean" else "maximum")
+        return
     if chosen != positions or not positions:
         shown = ", ".join(map(str, sorted(chosen)))
         raise NoOperation(f"`{call.name}` over the axes {shown}; the language has that over all positions")
@@ -342,6 +351,17 @@ def mean(layouts: Layouts, call: Call) -> None:
         layouts.set(result, permuted(whole(made), [0, *(axis + 1 for axis in order)]))
     else:
         layouts.set(result, View(made, (axis_of(made, 0), axis_of(made, 1))))
+
+
+def over_channels(layouts: Layouts, call: Call, base: Value, order: Order) -> None:
+    """The mean, or the maximum, over the channels: a map of one channel."""
+    result = call.results[0]
+    made = Value([(shape[0], 1, *shape[2:]) for shape in base.shapes], base.dtype)
+    emit(layouts, "channel_mean" if plain_name(call) == "mean" else "channel_max", {}, [base], [made])
+    view = permuted(whole(made), (0, *(axis + 1 for axis in order)))
+    kept = len(result.shapes[0]) == len(order) + 1
+    axes = [axis for i, axis in enumerate(view.axes) if kept or i != 1 + order.index(0)]
+    layouts.set(result, View(made, tuple(axes)))
 
 
 def lowest(layouts: Layouts, call: Call) -> bool:
@@ -417,21 +437,30 @@ def stack(layouts: Layouts, call: Call) -> None:
 @moves("sum")
 def added(layouts: Layouts, call: Call) -> None:
     """The sum over a short axis: of its elements."""
-    tensor, result = call.inputs[0], call.results[0]
     axis = argument(call, 1, "dim")
     axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-    if not isinstance(axis, int) or tensor.shapes[0][axis] > FEW or call.named.get("keepdim"):
+    if not isinstance(axis, int) or call.named.get("keepdim"):
         raise NoOperation("`sum` over an axis")
-    axis %= len(tensor.shapes[0])
-    views = divide(layouts, layouts.view(tensor), axis, [1] * tensor.shapes[0][axis])
+    over_few(layouts, call, axis % len(call.inputs[0].shapes[0]), "add")
+
+
+def over_few(layouts: Layouts, call: Call, axis: int, operation: str) -> None:
+    """A merge of the elements of a short axis."""
+    tensor, result = call.inputs[0], call.results[0]
+    many = tensor.shapes[0][axis]
+    if many > FEW:
+        raise NoOperation(f"`{call.name}` over an axis of {many}; the language has that over all positions")
+    views = divide(layouts, layouts.view(tensor), axis, [1] * many)
     if views is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
-        views = divide(layouts, settled, axis, [1] * tensor.shapes[0][axis])
+        views = divide(layouts, settled, axis, [1] * many)
     if views is None:
-        raise NoOperation("`sum` over a part of an axis")
+        raise NoOperation(f"`{call.name}` over a part of an axis")
     first = views[0]
     made = Value([*first.base.shapes], first.base.dtype)
-    emit(layouts, "add", {}, [view.base for view in views], [made])
-    layouts.set(result, View(made, tuple(a for i, a in enumerate(first.axes) if i != axis)))
+    emit(layouts, operation, {}, [view.base for view in views], [made])
+    kept = len(result.shapes[0]) == len(tensor.shapes[0])
+    axes = [() if i == axis else a for i, a in enumerate(first.axes) if kept or i != axis]
+    layouts.set(result, View(made, tuple(axes)))
 
 
 def averaged(layouts: Layouts, tensors: Sequence[Value], result: Value) -> None:

@@ -97,9 +97,18 @@ def declare(items: Sequence[Item], taken: set[str]) -> list[Extern]:
     for group in groups.values():
         for part in _parts(group):
             extern = _declared(part, {*taken, *(e.name for e in found)})
-            assert extern is not None
+            if extern is None:
+                raise _unsizable(part)
             found.append(extern)
     return found
+
+
+def _unsizable(items: list[Item]) -> ImportRefused:
+    outside = items[0].outside
+    assert outside is not None
+    refusal, name = outside.refusal, type(outside.module).__name__
+    why = f"no formula of this kind gives the sizes of what {name} returns or holds"
+    return ImportRefused(f"{refusal.reason}; nor can an `extern` be `{items[0].path}`: {why}", *refusal.at)
 
 
 def _parts(group: list[Item]) -> Iterator[list[Item]]:

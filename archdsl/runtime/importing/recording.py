@@ -7,23 +7,17 @@ takes some and gives new ones; one that works in place gives a new value, too.
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from archdsl.runtime.importing.places import line_of_python
 from archdsl.runtime.importing.refusal import ImportRefused
-
-_NOT_SHOWN = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
-"""The folders whose lines are not the user's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -126,15 +120,23 @@ class Recording:
     outputs: list[tuple[str, Value]]
 
 
+def parts_of(given: object) -> Iterable[object] | None:
+    """The parts of a list, a dict or a dataclass; None of anything else."""
+    if isinstance(given, Mapping):
+        return given.values()
+    if isinstance(given, tuple | list):
+        return given
+    if is_dataclass(given) and not isinstance(given, type):
+        return (getattr(given, field.name) for field in fields(given))
+    return None
+
+
 def values_in(given: object) -> Iterator[Value]:
     """The values in arguments, in order, also within lists and dicts."""
     if isinstance(given, Value):
         yield given
-    elif isinstance(given, Mapping):
-        for part in given.values():
-            yield from values_in(part)
-    elif isinstance(given, tuple | list):
-        for part in given:
+    else:
+        for part in parts_of(given) or ():
             yield from values_in(part)
 
 
@@ -151,11 +153,8 @@ def tensors_in(found: object) -> Iterator[torch.Tensor]:
     """The tensors in a result, in order."""
     if isinstance(found, torch.Tensor):
         yield found
-    elif isinstance(found, Mapping):
-        for part in found.values():
-            yield from tensors_in(part)
-    elif isinstance(found, tuple | list):
-        for part in found:
+    else:
+        for part in parts_of(found) or ():
             yield from tensors_in(part)
 
 
@@ -217,6 +216,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self.values: dict[int, Value] = {}
         self.kept: list[torch.Tensor] = []
         self.scopes: list[ScopeCall] = []
+        self.entered: list[list[tuple[torch.Tensor, Value, int]]] = []
+        """What each scope was called with: the tensors, their values and their versions."""
         self.inside: list[Call] = []
         """The layer that runs, whose own calls are not recorded."""
 
@@ -305,6 +306,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))
         else:
             scope = ScopeCall(path, module, line_of_python(), taken=list(values_in(given)))
+            self.entered.append(
+                [(t, v, t._version) for t in tensors_in((args, kwargs)) if (v := self.values.get(id(t)))]
+            )
             if self.scopes:
                 self.scopes[-1].members.append(scope)
             self.scopes.append(scope)
@@ -321,6 +325,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             self.scopes[-1].members.append(call)
         elif len(self.scopes) > 1:
             self.scopes.pop().given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
+            for tensor, value, version in self.entered.pop():  # a dropout inside may have given the very tensor
+                if tensor._version == version and all(tensor is not part for part in tensors_in(result)):
+                    self.values[id(tensor)] = value
 
     def watch_helpers(self) -> list[tuple[dict[str, Any], str, Any]]:
         """Records calls of the helper functions of built files as one each; gives what to restore."""
@@ -360,6 +367,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         for key, tensor in own:
             self.owned[id(tensor)] = Owned(key, tuple(tensor.shape), tuple(tensor.shape))
         undo = self.watch_helpers()
+        tables = [(table, dict(table)) for table in caches(self.module)]
         hooks = []
         for module in self.module.modules():
             hooks.append(module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True))
@@ -373,6 +381,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 hook.remove()
             for namespace, name, function in undo:
                 namespace[name] = function
+            for table, before in tables:
+                table.clear()
+                table.update(before)
         return Recording(self.scopes[0], taken, input_names(self.module, len(inputs)), self.named(result))
 
     def named(self, result: object) -> list[tuple[str, Value]]:
@@ -385,6 +396,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             pairs = [*zip(result._fields, result, strict=True)]
         elif isinstance(result, tuple | list):
             pairs = [(str(i), part) for i, part in enumerate(result)]
+        elif is_dataclass(result):
+            pairs = [(field.name, getattr(result, field.name)) for field in fields(result)]
         else:
             raise ImportRefused(f"it returns an object of type {type(result).__name__}, not tensors")
         found = []
@@ -396,6 +409,14 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 raise ImportRefused(f"its output {name} is not a tensor computed from its input")
             found.append((name, value))
         return found
+
+
+def caches(module: nn.Module) -> Iterator[dict[Any, Any]]:
+    """The dicts in which modules keep what they compute, such as biases by device."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if type(value) is dict and not name.startswith("_"):
+                yield value
 
 
 def nested(pairs: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
@@ -430,32 +451,6 @@ def input_names(module: nn.Module, count: int) -> list[str]:
     return [*names, *(f"x{i}" for i in range(len(names), count))]
 
 
-_place: ContextVar[str] = ContextVar("place", default="")
-
-
-@contextmanager
-def working_at(place: str) -> Iterator[None]:
-    """Calls in the context come from this place, such as a node of a file, and not from a line of Python."""
-    token = _place.set(place)
-    try:
-        yield
-    finally:
-        _place.reset(token)
-
-
-def line_of_python() -> str:
-    """The innermost line outside of torch and this package that runs now, or the place of `working_at`."""
-    if place := _place.get():
-        return place
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_NOT_SHOWN):
-            return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
-
-
 def record(
     module: nn.Module, sizes: Sequence[tuple[int, ...]], batch: int, is_layer: Callable[[nn.Module], bool]
 ) -> Recording:
@@ -480,6 +475,9 @@ def record(
     return Recorder(module, is_layer).run(real, None)
 
 
+DEPENDS = "two runs make different calls: these depend on the size, or on the numbers, of the input"
+
+
 def combine(first: Recording, second: Recording) -> None:
     """Adds the sizes and arguments of a second run to those of the first. Raises ImportRefused if its calls differ."""
     for one, two in zip(first.inputs, second.inputs, strict=True):
@@ -489,15 +487,19 @@ def combine(first: Recording, second: Recording) -> None:
 
 def _combine(one: ScopeCall, two: ScopeCall) -> None:
     if len(one.members) != len(two.members):
-        raise ImportRefused("its calls depend on the size of the input", one.path, one.line)
+        longer = max(one.members, two.members, key=len)
+        names = ["" if isinstance(m, ScopeCall) else m.name for m in min(one.members, two.members, key=len)]
+        same = (m.path == n.path for m, n in zip(one.members, two.members, strict=False))
+        at = next((i for i, alike in enumerate(same) if not alike), len(names))
+        raise ImportRefused(DEPENDS, one.path, longer[at].line)
     for a, b in zip(one.members, two.members, strict=True):
         if type(a) is not type(b) or a.path != b.path:
-            raise ImportRefused("its calls depend on the size of the input", one.path, a.line)
+            raise ImportRefused(DEPENDS, one.path, a.line)
         if isinstance(a, ScopeCall) and isinstance(b, ScopeCall):
             _combine(a, b)
         elif isinstance(a, Call) and isinstance(b, Call):
             if a.name != b.name or len(a.results) != len(b.results):
-                raise ImportRefused("its calls depend on the size of the input", a.path, a.line)
+                raise ImportRefused(DEPENDS, a.path, a.line)
             a.again, a.again_named = b.arguments, b.named
             for x, y in zip(a.results, b.results, strict=True):
                 x.shapes += y.shapes

@@ -53,7 +53,7 @@ def region(scope: Scope, joined: Item, inside: Mapping[Value, Item]) -> None:
     for member in reversed(scope.members[:at]):
         if member in cuts and wanted & {*member.outputs}:
             continue
-        if wanted & {*outputs_of(member)} and (is_in(member, inside) or id(member) in free):
+        if wanted & {*outputs_of(member)} and all(v in inside or v in free for v in outputs_of(member)):
             made.append(member)
             wanted |= {*inputs_of(member)}
     used = [cut for cut in cuts if wanted & {*cut.outputs}]
@@ -75,19 +75,13 @@ def region(scope: Scope, joined: Item, inside: Mapping[Value, Item]) -> None:
         absorb(scope, found, found.cut)
 
 
-def unmoved(scope: Scope) -> set[int]:
-    """The members that depend on no input: parameters, and what is computed of them."""
-    found: set[int] = set()
+def unmoved(scope: Scope) -> set[Value]:
+    """What depends on no input: parameters, and what is computed of them."""
     known: set[Value] = set()
-    for member in scope.members:
-        if all(value in known for value in inputs_of(member)):
-            found.add(id(member))
-            known |= {*outputs_of(member)}
-    return found
-
-
-def is_in(member: Member, inside: Mapping[Value, Item]) -> bool:
-    return all(value in inside for value in outputs_of(member))
+    for item in scope.items():
+        if all(value in known for value in item.inputs):
+            known |= {*item.outputs}
+    return known
 
 
 def inputs_of(member: Member) -> Iterable[Value]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from archdsl.runtime.importing.chains import Chain, Node, Text, key, own_nodes, structure_key
+from archdsl.runtime.importing.chains import Chain, Node, Text, key, own_nodes, structure_key, walk
 
 _NUMBER = re.compile(r"\d+")
 LONGEST = 8
@@ -26,12 +26,21 @@ def compact(chain: Chain) -> Chain:
             continue
         period, rounds = best(chain, at)
         if rounds > 1 and not is_late(chain, at, period, rounds):
+            for start in range(at + period, at + period * rounds, period):
+                differing(chain[at : at + period], chain[start : start + period])
             found.append(loop(chain[at : at + period], chain[at + period : at + 2 * period], rounds))
             at += period * rounds
         else:
             found.append(chain[at])
             at += 1
     return found
+
+
+def differing(first: Chain, other: Chain) -> None:
+    """Forgets the channels before the nodes of a round where those of another round have others."""
+    for one, two in zip(walk(first), walk(other), strict=True):
+        if one.into != two.into:
+            one.into = None
 
 
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5)

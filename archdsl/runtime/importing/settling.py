@@ -15,6 +15,7 @@ from archdsl.runtime.importing.views import (
     View,
     axis_of,
     is_complete,
+    is_one,
     merged,
     order_of,
     parts_of,
@@ -154,7 +155,7 @@ def cut(settling: Settling, view: View) -> View | None:
         if inner:
             moved[inner[0]] = Atom(axis, size, (1,) * len(size))
         sizes.append(size)
-    if len(kinds) != 1 or any(len(set(size)) > 1 for size in sizes):
+    if len(kinds) != 1 or any(len(set(size)) > 1 for size in sizes) or all(map(is_one, sizes)):
         return None
     batch, channels, *_ = sizes_of(base)
     many = times(batch, product([atom.sizes for atom in ahead], len(batch)))

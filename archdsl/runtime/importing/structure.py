@@ -75,6 +75,9 @@ class Structure:
                 before = self.learned[member.inputs[0]] if member.inputs else []
                 self.learned.update((value, [*before, member]) for value in member.outputs)
         self.order = [m for m in members if not any(value in self.learned for value in m.outputs)]
+        uses = Counter(value for member in members for value in {*member.inputs})
+        self.common = [value for value in self.learned if uses[value] > 1]
+        """Those that are used more than once, which stand before all else."""
         self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
         self.users: dict[Value, list[Member]] = {}
         for member in self.order:
@@ -200,7 +203,7 @@ class Structure:
             if made is not None and len(made.outputs) > 1:
                 self.nodes[id(made)].names = tuple(self.tags[v] for v in made.outputs)
             return self.tags[value]
-        member = self.producer[value]
+        member = self.producer[value] if value in self.producer else self.learned[value][-1]
         node = self.nodes[id(member)]
         if len(member.outputs) > 1:
             base = node.label if node.label and node.label.isidentifier() else plain_name(node)
@@ -259,12 +262,32 @@ class Structure:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
             chain = self.straight(self.order)
+        if self.common:
+            chain = self.with_common(chain)
         number_labels(chain)
         if self.shares:
             chain = [*self.shares.values(), *chain]
             for node in own_nodes(chain):
                 node.auto = False
         return Body(chain, self.input_names, outputs)
+
+    def with_common(self, chain: Chain) -> Chain:
+        """A chain behind the parameters that it uses more than once; it begins with the name of what flows in."""
+        before: Chain = []
+        for i, value in enumerate(self.common):
+            at = [n for n, member in enumerate(self.learned[value]) if member.outputs[0] in self.common[:i]]
+            known = self.learned[value][: at[-1] + 1] if at else []
+            start = [Node("ref", self.tag(known[-1].outputs[0]))] if known else []
+            before += [*start, *(self.nodes[id(m)] for m in self.learned[value][len(known) :])]
+            self.tag(value)
+        if len(self.scope.inputs) != 1:
+            return [*before, *chain]
+        (given,) = self.scope.inputs
+        if given not in self.tags:
+            self.input_names = [self.fresh("x")]
+            self.tags[given] = self.input_names[0]
+        start = [] if chain[0].kind == "ref" else [Node("ref", self.tags[given])]
+        return [*before, *start, *chain]
 
     def begin(self, value: Value, emitted: set[int]) -> tuple[Chain, Member | None]:
         """The reference at which a further result starts: the last tensor that was made before it, and its producer."""
@@ -371,8 +394,12 @@ class Structure:
         return self.chain(value, top, emitted)
 
     def free_branch(self, value: Value) -> Chain:
-        """A parameter, and what is computed of it."""
-        return [self.nodes[id(member)] for member in self.learned[value]]
+        """A parameter, and what is computed of it; the name of what others use, too."""
+        members = self.learned[value]
+        at = next((n for n in reversed(range(len(members))) if members[n].outputs[0] in self.common), None)
+        if at is None:
+            return [self.nodes[id(member)] for member in members]
+        return [Node("ref", self.tag(members[at].outputs[0])), *(self.nodes[id(m)] for m in members[at + 1 :])]
 
     def named_branch(self, value: Value) -> Chain:
         if value in self.learned:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -29,11 +30,13 @@ from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
+from archdsl.runtime.importing.recognising import normalisation
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.regions import with_regions
-from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, whole
-from archdsl.runtime.importing.weighted import with_its_layer
+from archdsl.runtime.importing.settling import shapes_of
+from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, sizes_of, whole
+from archdsl.runtime.importing.weighted import parted_bias, with_its_layer
 
 
 def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made | None) -> Network:
@@ -67,6 +70,19 @@ DIGITS = 12
 """The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
 
 
+def nameless(members: list[Item | Scope]) -> list[Item | Scope]:
+    """Members with what has no weights as its items, without names."""
+    found: list[Item | Scope] = []
+    for member in members:
+        if member.weighted or (isinstance(member, Scope) and member.cut is not None):
+            found.append(member)
+            continue
+        for item in member.items():
+            item.path = ""
+            found.append(item)
+    return found
+
+
 def plain(arguments: Mapping[str, object]) -> dict[str, object]:
     """Arguments without the rounding errors of Python's arithmetic."""
     return {name: float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v for name, v in arguments.items()}
@@ -78,6 +94,9 @@ class Translator:
     def __init__(self, module: nn.Module, made: Made | None) -> None:
         self.module, self.made = module, made
         self.layouts = Layouts(module.state_dict().keys(), self.start)
+        self.layouts.translate = self.translate
+        self.running = ""
+        """The path of the module whose calls are translated."""
 
     def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
@@ -97,13 +116,38 @@ class Translator:
             for value in call.given:
                 self.whole(value, inner)
         except ImportRefused as refusal:
+            self.layouts.forget(known)
+            if (found := normalisation(call)) is not None:
+                return self.normalised(call, *found)
             if self.made is None:
                 raise
-            self.layouts.forget(known)
             return self.outside(call, refusal, self.made)
         if any(isinstance(member, Item) and member.path == call.path and member.weighted for member in inner.members):
-            return inner.members  # a module with the weights of a layer: the layer stands for it
+            return nameless(inner.members)  # a module with the weights of a layer: the layer stands for it
+        only = inner.members[0] if len(inner.members) == 1 else None
+        if isinstance(only, Item) and not only.weighted and not only.path and len(only.inputs) == 1:
+            only.path = call.path  # a layer of the user's own
+            return [only]
         return [inner] if inner.members else []
+
+    def normalised(self, call: ScopeCall, found: Wording, is_last: bool) -> list[Item | Scope]:
+        """The normalisation that a module writes out."""
+        layouts, (tensor,), (result,) = self.layouts, call.taken, call.given
+        layouts.moved = []
+        order = channels_last(len(tensor.shapes[0]) - 1) if is_last else None
+        made = layouts.made_last(result) if is_last else result
+        layouts.add(
+            Item(
+                found.operation,
+                dict(found.arguments),
+                [layouts.ordered(tensor, order)],
+                [made],
+                call.path,
+                True,
+                call.line,
+            )
+        )
+        return [*layouts.moved]
 
     def whole(self, value: Value, scope: Scope) -> None:
         """Makes what leaves a module a tensor of its own, within it."""
@@ -139,7 +183,8 @@ class Translator:
 
     def scope(self, call: ScopeCall) -> Scope:
         scope = Scope(call.path, call.module, line=call.line)
-        around, self.layouts.divided = self.layouts.divided, {}
+        around, self.layouts.divided, self.layouts.held = (self.layouts.divided, self.layouts.held), {}, {}
+        outer, self.running = self.running, call.path
         try:
             for member in call.members:
                 if isinstance(member, ScopeCall):
@@ -147,7 +192,8 @@ class Translator:
                 else:
                     scope.members += self.call(member)
         finally:
-            self.layouts.divided = around
+            self.layouts.divided, self.layouts.held = around
+            self.running = outer
         with_regions(scope, self.layouts.inside)
         return scope
 
@@ -156,18 +202,27 @@ class Translator:
         self.layouts.moved = []
         known = len(self.layouts.views)
         try:
-            self.translate(with_its_layer(call, self.module))
-        except Exception as reason:  # arguments of all kinds, which no rule here expects
-            what = str(reason) if isinstance(reason, NoOperation) else f"`{call.name}` with such arguments is not known"
-            refusal = ImportRefused(what, call.path, call.line)
+            with self.layouts.undone():
+                if (parts := parted_bias(call)) is not None:
+                    self.with_parted_bias(call, parts)
+                else:
+                    self.translate(with_its_layer(call, self.module))
+        except NoOperation as reason:
+            refusal = ImportRefused(str(reason), call.path, call.line)
             if self.made is None or call.module is None:
                 raise refusal from None
             self.layouts.forget(known)
             self.outside(call, refusal, self.made)
         for item in self.layouts.moved:
+            if item.path and not item.weighted and not self.is_within(item.path):
+                item.path = ""  # a layer without weights that other modules call, too
             item.line = item.line or call.line
             item.arguments = plain(item.arguments)
         return self.layouts.moved
+
+    def is_within(self, path: str) -> bool:
+        """Whether a path is below that of the module that runs."""
+        return not self.running or path.startswith(f"{self.running}.")
 
     def translate(self, call: Call) -> None:
         """Adds the items of a call, and says which views its results are. Raises NoOperation."""
@@ -184,6 +239,37 @@ class Translator:
             way(layouts, call)
         elif not self.everywhere(call) and not self.at_positions(call):
             self.operation(call)
+
+    def with_parted_bias(self, call: Call, parts: Sequence[Owned]) -> None:
+        """A linear layer whose bias is put together of parameters and zeros: each part of its result gets its own.
+
+        Raises NoOperation.
+        """
+        layouts, result = self.layouts, call.results[0]
+        named = {name: value for name, value in call.named.items() if name != "bias"}
+        self.translate(with_its_layer(replace(call, arguments=call.arguments[:2], named=named), self.module))
+        base, order = layouts.place(result)
+        rows = sizes_of(base)
+        lengths = [part.stored[0] for part in parts]
+        pieces = [Value(shapes_of([rows[0], (n,) * len(rows[0]), *rows[2:]]), base.dtype) for n in lengths]
+        equal = len(set(lengths)) == 1
+        layouts.add(Item("split", {"n": len(lengths) if equal else tuple(lengths)}, [base], pieces))
+        biased = []
+        for part, piece in zip(parts, pieces, strict=True):
+            if not layouts.is_kept(part.key):
+                if self.module.get_buffer(part.key).any():
+                    raise NoOperation(f"`{call.name}` with the buffer `{part.key}`, which is not in the state_dict")
+                biased.append(piece)
+                continue
+            shape = (1, *(part.stored[0] if axis == 0 else 1 for axis in order))
+            learned = layouts.learned(replace(part, shape=shape), order, [n for n in rows[0]], call.line)
+            biased.append(Value([*piece.shapes], piece.dtype))
+            stretch = {} if shape_of(learned) == shape_of(piece) else {"stretch": True}
+            layouts.add(Item("add", stretch, [piece, learned], [biased[-1]]))
+        whole_one = Value([*base.shapes], base.dtype)
+        layouts.add(Item("concat", {}, biased, [whole_one]))
+        layouts.divided[whole_one, 1, *lengths] = biased
+        layouts.set(result, permuted(whole(whole_one), (0, *(axis + 1 for axis in order))))
 
     def everywhere(self, call: Call) -> bool:
         """Whether a call is of a function of each number, which is said for any view; it is said then."""
@@ -214,16 +300,21 @@ class Translator:
     def at_positions(self, call: Call) -> bool:
         """Whether a call computes each position from its channels, which are last, for any view of the positions."""
         layouts, layer = self.layouts, call.module
-        if not isinstance(layer, nn.Linear | nn.LayerNorm) or len(call.inputs) != 1:
+        if not isinstance(layer, nn.Linear | nn.LayerNorm | nn.RMSNorm | nn.BatchNorm1d) or len(call.inputs) != 1:
             return False
         view = layouts.view(call.inputs[0])
+        if isinstance(layer, nn.BatchNorm1d) and len(view.axes) != 2:
+            return False
         channels = axis_of(view.base, 1)
         if order_of(view) is not None or view.axes[-1] != channels or len(view.base.shapes[0]) < 3:
             return False
         if any(atom.axis == 1 for axis in view.axes[:-1] for atom in axis):
             return False
         size, out = shape_of(view.base), call.results[0].shapes[0][-1]
-        found = layers.said(layer, (size,), ((out, *size[1:]),), last=True)
+        if isinstance(layer, nn.BatchNorm1d):
+            found = layers.said(layer, (size[:1],), (size[:1],))
+        else:
+            found = layers.said(layer, (size,), ((out, *size[1:]),), last=True)
         assert found is not None
         made = Value([(shape[0], out, *shape[2:]) for shape in view.base.shapes], view.base.dtype)
         arguments = {**found.arguments, **call.more}

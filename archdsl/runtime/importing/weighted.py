@@ -32,6 +32,10 @@ def _layer_norm(given: Arguments) -> nn.Module:
     return nn.LayerNorm(given["normalized_shape"], given.get("eps", 1e-5), **affine)
 
 
+def _rms_norm(given: Arguments) -> nn.Module:
+    return nn.RMSNorm(given["normalized_shape"], given.get("eps"), given.get("weight") is not None)
+
+
 def _group_norm(given: Arguments) -> nn.Module:
     if given.get("weight") is None or given.get("bias") is None:
         raise NoOperation("`group_norm` without a weight or a bias")
@@ -52,6 +56,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[Arguments], nn.Module]]
     ),
     "linear": (("input", "weight", "bias"), _linear),
     "layer_norm": (("input", "normalized_shape", "weight", "bias", "eps"), _layer_norm),
+    "rms_norm": (("input", "normalized_shape", "weight", "eps"), _rms_norm),
     "group_norm": (("input", "num_groups", "weight", "bias", "eps"), _group_norm),
     "batch_norm": (
         ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
@@ -97,6 +102,16 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
     if (bias := owned.get("bias")) is not None and bias.zeros is not None:
         found.more = {"bias": _parts(bias, call)}
     return found
+
+
+def parted_bias(call: Call) -> list[Owned] | None:
+    """The parts of the bias of a linear layer that is put together of several."""
+    bias = call.arguments[2] if len(call.arguments) > 2 else call.named.get("bias")
+    if call.name != "linear" or call.module is not None or not isinstance(bias, Derived):
+        return None
+    parts = bias.arguments[0] if bias.name in ("cat", "concat", "concatenate") and bias.arguments else ()
+    plain = isinstance(parts, tuple) and all(isinstance(p, Owned) and p.is_plain and len(p.stored) == 1 for p in parts)
+    return [*parts] if parts and plain else None
 
 
 def _parts(bias: Owned, call: Call) -> tuple[bool, ...]:

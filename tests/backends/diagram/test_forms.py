@@ -184,6 +184,20 @@ def test_a_comparison_says_at_the_frame_how_windows_changed() -> None:
     assert any(text.startswith("~ windows 7×7, shift 3") for text in found)
 
 
+def test_every_call_of_a_shared_body_has_its_frame() -> None:
+    """Those beside a fork, too: without it nobody would see that they are calls of the one."""
+    spec = """
+        model net {
+            input x[8, H = 32, W = 32]
+            conv(8, 3) -> levels: it
+            repeat 2 { (levels, levels[-1] -> conv(8, 3, 2) -> relu) -> levels: it }
+            share head: { conv(8, 3) -> relu -> conv(4, 1) }
+            (for y in levels { y -> head }) -> (a, b, c): it
+            output a, b, c
+        }"""
+    assert texts(drawn(spec)).count("head (shared A)") == 3
+
+
 def test_the_page_has_the_frame_of_windows_and_the_mark_of_what_is_shared() -> None:
     def page(text: str) -> str:
         return drawn(text).data(".html").decode()

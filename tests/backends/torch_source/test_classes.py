@@ -126,3 +126,21 @@ def test_what_a_body_picks_from_tables_is_a_parameter() -> None:
     assert "class Stage(nn.Sequential)" in found.text
     assert "(8, 24, 48)" not in found.text
     assert "Stage(24, 48, 3, with_conv=True, **kw)" in found.text
+
+
+def test_layers_that_first_meet_a_learned_tensor_are_one_class() -> None:
+    """A decoder as DETR has it: its objects are learned before the first layer, and computed before the others."""
+    text = """
+        block decoder_layer(heads) {
+            input x[C, _], memory[C, _]
+            (x, (x, memory) -> attn: attention(heads)) -> add -> norm: layernorm
+        }
+        model net {
+            input image[3, H = 32, W = 32]
+            conv(8, 4, stride = 4, pad = valid) -> tokens -> memory: it
+            queries: parameter([8, 5], init = normal(1))
+            layers: { repeat 3 { (it, memory) -> decoder_layer(2) } }
+        }"""
+    found = prove_build(check(Source("net.arch", text)))
+    assert found.plainness is Plainness.READABLE
+    assert found.text.count("class DecoderLayer") == 1

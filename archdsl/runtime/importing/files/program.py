@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from archdsl.runtime.importing.recording import tensors_in, working_at
+from archdsl.runtime.importing.places import working_at
+from archdsl.runtime.importing.recording import tensors_in
 from archdsl.runtime.importing.refusal import ImportRefused
 
 MOST_NUMBERS = 1 << 28
