@@ -15,6 +15,7 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import NoReturn
 
+from archdsl.common import missing
 from archdsl.common.threads import forkable_lock
 
 KEPT = 32
@@ -48,7 +49,8 @@ def execute(source: str, name: str) -> ModuleType:
         module.__file__ = filename
         life = module.__dict__["__loader__"] = _Life(module)
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-        exec(compile(source, filename, "exec"), module.__dict__)
+        with missing.named():
+            exec(compile(source, filename, "exec"), module.__dict__)
     with _lock:
         # Another thread may have run the same text meanwhile.
         life = _alive.setdefault(full, life)

@@ -71,7 +71,15 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
     ),
     ("unetpp", "U-Net++", ("unetpp:unetpp",), {}, "Several resolutions at once: a row for each."),
     ("fcdensenet103", "FC-DenseNet-103", ("fcdensenet:fcdensenet103",), {"width": PAGE}, "A U of dense blocks."),
-    ("hrnet", "HRNet", ("hrnet:hrnet_w18",), {}, "An arrow has a stroke for each of its tensors."),
+    (
+        "hrnet",
+        "HRNet",
+        ("hrnet:hrnet_w18",),
+        {"width": COLUMN},
+        "A box that gives several resolutions is in all their rows, or, in a column, columns.",
+    ),
+    ("retinanet", "RetinaNet", ("fpn:retinanet_resnet50_fpn_v2",), {"width": PAGE}, "A pyramid, and one shared head."),
+    ("maxvit_t", "MaxViT", ("maxvit:maxvit_t",), {"width": PAGE}, "Kinds that are not opened are named below."),
     (
         "deeplabv3_resnet50",
         "DeepLabv3",
@@ -109,6 +117,13 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
         ("resnet:resnet18", "resnet:resnet34"),
         {},
         "`archdsl diff`, the changes marked.",
+    ),
+    (
+        "unet-unet_padded",
+        "What differs between two U-Nets",
+        ("unet:unet", "unet:unet_padded"),
+        {},
+        "In the form of the networks.",
     ),
 ]
 

@@ -17,7 +17,7 @@ FOLDER = HERE.parent / "build" / "lecture"
 
 START = """\
 # What the lecture draws goes to a folder of its own. archdsl has to be installed:
-# pip install 'archdsl[torch,augment,pictures,plots]' scikit-image
+# pip install 'archdsl[examples]'
 import os
 import tempfile
 

@@ -106,7 +106,7 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
         help: str | None = (
             "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; only `explain` and `draw --matrix` take the path of a layer"
         )
-    elif _IMPORTED.fullmatch(where):
+    elif _IMPORTED.fullmatch(where) and _folders(package.partition(".")[0]):
         help = f"as a Python import it would be {file}.arch in the folder of the package `{package}`"
     elif path.with_name(f"{path.name}.arch").exists():
         help = f"did you mean `{where}.arch`?"

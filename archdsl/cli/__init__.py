@@ -25,7 +25,6 @@ from archdsl.cli import (
     helping,
     importing,
     making,
-    missing,
     planning,
     reading,
     running,
@@ -44,7 +43,7 @@ from archdsl.cli.program import (
     PipeClosed,
     cli,
 )
-from archdsl.common import interrupts
+from archdsl.common import interrupts, missing
 
 __all__ = [
     "cli",

@@ -11,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, STYLES, THEMES, listed
-from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
     Settings,
     Sizes,
@@ -38,6 +37,7 @@ from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked, split_path
 from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS, Budget
+from archdsl.common.missing import what_to_do
 
 COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
 of blocks."""
@@ -82,6 +82,9 @@ if TYPE_CHECKING:
 @click.option("--sizes/--no-sizes", "tensors", default=True, help="The sizes of tensors.")
 @click.option("--labels/--no-labels", default=True, help="The labels that the spec gives to layers.")
 @click.option(
+    "--kernels", is_flag=True, help="With --style volumes: the windows of layers, on the maps that they read."
+)
+@click.option(
     "--image",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The image on which the panel of an augmentation shows its changes, instead of a photograph of scikit-image.",
@@ -116,7 +119,9 @@ def draw(
 
     spec, path = of_matrix(spec) if matrix else (spec, None)
     graph = checked(spec, settings, sizes)
-    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "caption")}
+    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "kernels", "caption")}
+    if told["kernels"] and looks["style"] != "volumes":
+        raise click.UsageError("--kernels needs --style volumes: boxes have no maps to draw them on")
     try:
         chosen = read_colours(colours) if colours is not None else Colours()
     except ValueError as error:

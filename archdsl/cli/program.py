@@ -15,7 +15,7 @@ from archdsl.cli.printing import write
 PROGRAM = "archdsl"
 
 FINE = 0
-SPEC_WRONG = 1
+SPEC_WRONG = DIFFERENT = 1
 USAGE_WRONG = 2
 # Conventional values: sysexits' EX_SOFTWARE, and 128 + SIGPIPE.
 BROKEN = 70

@@ -41,7 +41,7 @@ from archdsl.cli.printing import (
     write_table,
     write_text,
 )
-from archdsl.cli.program import FINE, SPEC_WRONG, cli
+from archdsl.cli.program import DIFFERENT, FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, named, select, split_path
 from archdsl.common.choices import AUTO, PLOTS, Budget
 
@@ -333,6 +333,7 @@ def explain_code(name: str) -> int:
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @json_option
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if the networks differ, as for git diff.")
 def diff(
     before: str,
     after: str | None,
@@ -348,6 +349,7 @@ def diff(
     units: Units,
     form: str | None,
     as_json: bool,
+    exit_code: bool,
 ) -> int:
     """Show the differences between two networks.
 
@@ -367,9 +369,10 @@ def diff(
     found = compiler.diff(old, new, (pin(old, sizes), pin(new, sizes)))
     if output is not None:
         compiler.draw(found, depth=depth, theme=theme, direction=direction).save(output)
+    status = DIFFERENT if exit_code and found.changes else FINE
     if as_json:
         write_json(compare.as_data(found))
-        return FINE
+        return status
     table = compare.table(found)
     try:
         table = table.only(columns) if columns else table
@@ -377,14 +380,14 @@ def diff(
         raise click.UsageError(str(wrong)) from wrong
     if form is not None:
         write(getattr(table, f"as_{form}")())
-        return FINE
+        return status
     if found.changes:
         write_table(table, units, whole=bool(columns))
         write("\n")
     lines = compare.totals(found)
     width = max(len(name) for name, _ in lines)
     write_text("".join(f"{name:{width}}  {text}\n" for name, text in lines))
-    return FINE
+    return status
 
 
 @cli.command("list")

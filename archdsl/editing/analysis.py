@@ -17,6 +17,7 @@ from archdsl.common.limits import Brake, limited
 from archdsl.common.source import Source, Span
 from archdsl.common.threads import cached_property
 from archdsl.diagnostics import Diagnostic, Diagnostics, SpecError
+from archdsl.editing.alone import as_models
 from archdsl.editing.files import Files
 from archdsl.elaborate.spec_files import SpecFile, family, find_import, reporting
 from archdsl.graph import Graph
@@ -62,6 +63,8 @@ class Analysis:
     waiting: list[str] = field(default_factory=list)
     mended: dict[str | None, tuple[Diagnostic, ...]] = field(default_factory=dict)
     """The diagnostics of a model (None: of the file) after its fixes have been tried."""
+    alone: Analysis | None = None
+    """Of a file of blocks alone: the same text, and a model behind it for each block that can be checked by itself."""
 
     @property
     def syntax(self) -> tree.File:
@@ -178,7 +181,12 @@ def read_document(source: Source, files: Files, brake: Brake, first: Sequence[st
         spec_file = files.load(source, diagnostics)
         complete = [name for name in spec_file.models if _is_complete(spec_file, name)]
     complete.sort(key=lambda name: first.index(name) if name in first else len(first))
-    return Analysis(source, spec_file, diagnostics, waiting=complete)
+    found = Analysis(source, spec_file, diagnostics, waiting=complete)
+    if not spec_file.models and not found.is_broken and (models := as_models(spec_file.syntax)):
+        found.alone = read_document(Source(source.name, source.text + models, source.path), files, brake)
+        while found.alone.waiting:
+            found.alone.check_next(brake)
+    return found
 
 
 def _is_complete(spec_file: SpecFile, name: str) -> bool:

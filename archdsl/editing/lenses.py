@@ -8,8 +8,9 @@ from typing import Literal
 
 from archdsl.common.source import Span
 from archdsl.common.units import count_text, counted
+from archdsl.editing.alone import why_not
 from archdsl.editing.analysis import Analysis
-from archdsl.editing.sizes import Call, Calls
+from archdsl.editing.sizes import Call, Calls, definitions
 from archdsl.syntax import tree
 
 Lens = Literal["numbers", "draw", "call"]
@@ -56,9 +57,17 @@ def call_title(calls: Calls, name: str) -> str:
     """`sizes of layer1.0 of resnet50 (1 of 16 calls)`."""
     shown, found = calls.shown(name), calls.of.get(name, [])
     if shown is None:
-        return "no model of this file calls it"
+        return _why_unknown(calls.analysis, name)
     at = found.index(shown) + 1
     return f"sizes of {shown.title}" + (f" ({at} of {len(found)} calls)" if len(found) > 1 else "")
+
+
+def _why_unknown(analysis: Analysis, name: str) -> str:
+    """Why a block has no sizes."""
+    block = next((d for d in definitions(analysis.syntax) if d.name.name == name), None)
+    if not isinstance(block, tree.Block) or analysis.spec_file.models:
+        return "no sizes: no model of this file calls it"
+    return f"no sizes: no model calls it here, and {why_not(block)[0] or 'it has errors'}"
 
 
 def next_call(calls: Calls, name: str) -> Call | None:

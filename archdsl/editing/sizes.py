@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from archdsl.common.source import Source, Span
+from archdsl.editing.alone import ENDING
 from archdsl.editing.analysis import Analysis, Model
 from archdsl.editing.positions import LineMap
 from archdsl.graph import Graph, Node, Scope, Tensor, Unknown
@@ -45,6 +46,8 @@ class Call:
     @property
     def title(self) -> str:
         """`layer1.0 of resnet50`."""
+        if self.model.name.endswith(ENDING) and self.scope.definition is not None:
+            return f"{self.scope.definition.name} alone"
         return f"{self.scope.path} of {self.model.name}" if self.scope.path else self.model.name
 
 
@@ -61,8 +64,9 @@ class Calls:
     of: dict[str, list[Call]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        source = self.analysis.source
-        for model in list(self.analysis.models.values()):  # more may be checked meanwhile
+        shown = self.analysis.alone or self.analysis
+        source = shown.source
+        for model in list(shown.models.values()):  # more may be checked meanwhile
             if model.graph is None:
                 continue
             for scope in model.graph.root.scopes():
@@ -129,10 +133,14 @@ class _Event:
 def hints(analysis: Analysis, calls: Calls) -> list[Hint]:
     """The sizes at the ends of the lines where the size changes, in the shown call of each block."""
     found: list[Hint] = []
-    for definition in definitions(analysis.syntax):
+    checked = analysis.alone or analysis
+    for definition in definitions(checked.syntax):
         call = calls.shown(definition.name.name)
-        if call is not None and call.scope.definition is not None and call.scope.definition.syntax is definition:
-            found += _of_call(call, definition, analysis.source)
+        behind = definition.span.start >= len(analysis.source.text)  # a model that was written for a block alone
+        if behind or call is None or call.scope.definition is None:
+            continue
+        if call.scope.definition.syntax is definition:
+            found += _of_call(call, definition, checked.source)
     return sorted(found, key=lambda hint: hint.offset)
 
 

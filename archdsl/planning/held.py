@@ -30,7 +30,7 @@ class Held:
 
 
 @dataclass(slots=True)
-class _Ledger(Ledger):
+class Recorder(Ledger):
     """A ledger that remembers what was held between the passes.
 
     `received`: the gradients of the outputs come from elsewhere, and are counted there.
@@ -67,7 +67,7 @@ def held(
     outputs come from another rank, and are not counted.
     """
     run = Simulation.of(graph, sizes, dtype, cpu=cpu, recompute=recompute)
-    ledger = _Ledger(run.weights, received=received)
+    ledger = Recorder(run.weights, received=received)
     if accumulates:
         for node in graph.nodes():
             if run.gradients.get(node.id) and not node.again:

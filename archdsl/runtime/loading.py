@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from archdsl.built import execute
 from archdsl.checker.spec import check_model, locate, pick
+from archdsl.common import missing
 from archdsl.common.choices import ADAPTATIONS, Adaptation
 from archdsl.common.limits import Limits, budget, limited
 from archdsl.common.source import Source
@@ -216,5 +217,6 @@ def instantiate_augment(pipeline: Pipeline) -> torch.nn.Module:
 
     companion = write_augmentation(pipeline, "")
     module = execute(write_alone(companion), f"augment_{pipeline.name}")
-    augmentation: torch.nn.Module = getattr(module, companion.name)()
+    with missing.named():
+        augmentation: torch.nn.Module = getattr(module, companion.name)()
     return augmentation

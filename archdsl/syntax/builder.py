@@ -377,8 +377,9 @@ class Builder(ExternRules):
 
     # ------------------------------------------------------------ declarations
 
-    def missing(self, children: Children) -> tree.Missing:
-        return tree.Missing(self.span(children))
+    def missing(self, children: Children) -> tree.Missing | tree.Block | tree.Model:
+        [found] = children
+        return found if isinstance(found, tree.Block | tree.Model) else tree.Missing(self.span(children))
 
     def module(self, children: Children) -> tree.Name:
         if len(children) == 1:

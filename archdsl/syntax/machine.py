@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from archdsl.syntax._tables import ENDS, IGNORED, LITERALS, PATTERNS, RULES, STARTS, STATES
-from archdsl.syntax.lexer import Scanner
+from archdsl.syntax.lexer import Lexeme, Scanner
 
 END: Final = "$END"
 
@@ -43,7 +43,7 @@ class Language:
 
     def callbacks(self, builder: object) -> list[Callable[[list[Any]], Any]]:
         """The builder's method for each rule, by the rule's number."""
-        return [_nothing if method is None else getattr(builder, method) for _, _, method in RULES]
+        return [nothing if method is None else getattr(builder, method) for _, _, method in RULES]
 
 
 @cache
@@ -90,7 +90,7 @@ class Machine:
     def _fits(self, kind: str) -> bool:
         trial = Machine.__new__(Machine)
         trial.rows, trial.end = self.rows, self.end
-        trial.callbacks = [_nothing] * len(self.callbacks)
+        trial.callbacks = [nothing] * len(self.callbacks)
         trial.states, trial.values = self.states.copy(), [None] * len(self.values)
         return trial.feed(kind, None)
 
@@ -102,5 +102,11 @@ class Machine:
         return True
 
 
-def _nothing(children: list[Any]) -> None:
+def nothing(children: list[Any]) -> None:
     """Replaces the builder when no tree is needed."""
+
+
+def is_value(language: Language, tokens: list[Lexeme]) -> bool:
+    """Whether tokens are an expression."""
+    machine = Machine(language, [nothing] * len(RULES), "value")
+    return bool(tokens) and all(machine.feed(token.kind, token) for token in [*tokens, Lexeme(END, "", 0, 0)])

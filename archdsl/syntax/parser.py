@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from bisect import bisect_left, bisect_right
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, cast
@@ -17,6 +18,7 @@ from archdsl.syntax import tree
 from archdsl.syntax.brackets import pair
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
+from archdsl.syntax.heads import mended_parameters
 from archdsl.syntax.lexer import GIVE_UP, Lexeme, ParseAborted, classify, span_of
 from archdsl.syntax.machine import END, MISSING, Machine, language
 
@@ -170,8 +172,11 @@ class _Pass:
             self.report(machine, i, begin)
             if rule == "value" or not machine.unwind(height):
                 return None
-            i = self.skip(i, end, outermost=rule == "file" and len(bodies) == 1)
+            outermost, at = rule == "file" and len(bodies) == 1, i
+            i = self.skip(i, end, outermost=outermost)
             self.leave_gap(machine, begin, i)
+            if outermost and (mended := self.mend(begin, at, i)) is not None and machine.feed(MISSING, mended):
+                machine.feed("NEWLINE", Lexeme("NEWLINE", "", mended.span.end, mended.span.end))
             bodies[-1] = (len(states), i)
         if not feed(END, tokens[end]):
             height, begin = bodies[-1]
@@ -185,6 +190,32 @@ class _Pass:
         a, b = self.tokens[start].start, self.tokens[max(start, end - 1)].end
         if machine.feed(MISSING, Lexeme(MISSING, "", a, b)):
             machine.feed("NEWLINE", Lexeme("NEWLINE", "", b, b))
+
+    def mend(self, start: int, at: int, end: int) -> tree.Block | tree.Model | None:
+        """The block or model of these tokens, whose head has an error at index `at`, as far as the head can be read."""
+        tokens = self.tokens
+        if tokens[start].kind not in ("BLOCK", "MODEL") or tokens[start + 1].kind != "NAME":
+            return None
+        opening = next((i for i in range(start, end) if tokens[i].kind == "LBRACE"), end)
+        closing = next((i for i in range(end - 1, opening, -1) if tokens[i].kind == "RBRACE"), end)
+        if closing == end or at > opening:
+            return None
+        before = {(d.code, d.marks[0].span.start) for d in self.parse.diagnostics.items if d.marks}
+        number = len(self.parse.diagnostics.items)
+        parameters = mended_parameters(self.parse.language, tokens[start + 2 : opening])
+        stop = tokens[closing].end
+        mended = [*tokens[start : start + 2], *parameters, *tokens[opening : closing + 1], Lexeme(END, "", stop, stop)]
+        inner = _Pass(self.parse, mended, self.doubtful, self.broken)
+        inner.skipped, found = [], inner.rule("file", 0, len(mended) - 1)
+        while inner.skipped:
+            inner.rule("documented", *inner.skipped.pop())
+        self.skipped = [(a, b) for a, b in self.skipped if not opening <= a < end]
+        items = self.parse.diagnostics.items
+        items[number:] = [d for d in items[number:] if not d.marks or (d.code, d.marks[0].span.start) not in before]
+        for declaration in found.declarations if isinstance(found, tree.File) else ():
+            if isinstance(declaration, tree.Block | tree.Model):
+                return replace(declaration, mended=True)
+        return None
 
     def skip(self, i: int, end: int, *, outermost: bool) -> int:
         """The index of the next statement, or of the brace that ends this body. Records the bodies on the way."""

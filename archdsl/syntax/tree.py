@@ -409,6 +409,8 @@ class Block:
     parameters: tuple[Parameter, ...]
     doc: str | None
     body: Body
+    mended: bool = False
+    """Whether its head has a syntax error, so that its parameters are known in part."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -421,6 +423,7 @@ class Model:
     doc: str | None
     body: Body
     augmented: Name | None = None
+    mended: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -283,9 +283,24 @@ def arguments_of(
         key = parameter.name.name
         raise Failure("E0207", f"`{name}` needs a value for `{key}`", span, f"write `{name}({key} = …)`")
 
+    mended = isinstance(target.syntax, tree.Block | tree.Model) and target.syntax.mended
+
+    def default(value: tree.Value, space: Namespace) -> object:
+        try:
+            return evaluate(value, space)
+        except Poisoned:
+            if mended:
+                return FAILED
+            raise
+
     signature = Signature(name, [p.name.name for p in parameters])
-    bound = bind(signature, arguments, values_in(names))
-    return complete(parameters, {**(given or {}), **bound.values}, target.module, evaluate, missing)
+    try:
+        bound = bind(signature, arguments, values_in(names))
+        return complete(parameters, {**(given or {}), **bound.values}, target.module, default, missing)
+    except Failure:
+        if mended:
+            raise Poisoned from None  # the mistake in its head is the cause
+        raise
 
 
 def values_in(names: Namespace) -> Callable[[tree.Argument, str], object]:

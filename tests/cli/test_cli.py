@@ -448,3 +448,10 @@ def test_every_command_that_reads_a_model_can_be_limited(folder, said, command):
     }.get(command, [])
     status, out, err = said(command, "net.arch:small", *more, "--limit", "nodes=3")
     assert (status, out) == (1, "") and "error[E05" in err
+
+
+def test_diff_can_tell_by_its_status(capsys: pytest.CaptureFixture[str]) -> None:
+    same, other = ["lenet:lenet", "lenet:lenet"], ["resnet:resnet18", "--set-after", "classes=10"]
+    for more in ([], ["--json"], ["--csv"]):
+        assert cli.run(["diff", *same, "--exit-code", *more]) == cli.run(["diff", *other, *more]) == 0
+        assert cli.run(["diff", *other, "--exit-code", *more]) == 1

@@ -1,6 +1,8 @@
 """Missing packages: each command says what is missing and how to install it."""
 
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 import torch  # noqa: F401  # a torch first imported without numpy stays without it
 
 from archdsl import cli
-from archdsl.cli import missing
+from archdsl.common import missing
 from tests.helpers import ROOT
 
 
@@ -105,3 +107,16 @@ def test_a_package_that_is_broken_and_a_module_of_ours():
     assert missing.what_to_do(broken) == "torch is installed, but cannot be imported: libtorch.so: no such file"
     assert missing.what_to_do(ModuleNotFoundError("No module named 'archdsl.nets'", name="archdsl.nets")) is None
     assert missing.what_to_do(ImportError("no name")) is None
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("torch", "torch"), pytest.param("kornia", "augment", marks=pytest.mark.long)]
+)
+def test_python_says_it_too(folder: Path, package: str, extra: str):
+    (folder / "augmented.arch").write_text(AUGMENTED)
+    load = "load" if package == "torch" else "load_augment"
+    code = f"import sys; sys.modules[{package!r}] = None; import archdsl; archdsl.{load}('augmented.arch')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.stderr.splitlines()[-1].endswith(f"which is not installed: pip install 'archdsl[{extra}]'")

@@ -92,6 +92,7 @@ COMMANDS = {
     "E0321": ["check", "lenet:lenet", "--size", "3x32"],
     "E0601": ["build", "lenet:lenet", "--recompute", "dense", "-o", os.devnull],
     "E0606": ["tile", "resnet:resnet18", "--size", "3x4000x4000", "--tile", "512"],
+    "E0621": ["plan", "lenet:lenet", "--gpus", "2", "--memory", "1KiB", "--batch", "4"],
     "E0620": ["plan", "lenet:lenet", "--stages", "40"],
     "E0607": ["build", "lenet:lenet", "--memory", "1KiB", "-o", os.devnull],
 }

@@ -12,8 +12,10 @@ from archdsl.common.limits import Brake, Stopped
 from archdsl.common.source import Source
 from archdsl.editing.analysis import Analysis, read_document
 from archdsl.editing.files import Files
+from archdsl.editing.lenses import call_title
 from archdsl.editing.positions import Change, Encoding, LineMap, Lines, changed, units
 from archdsl.editing.sizes import Calls, hints
+from archdsl.syntax import tree
 
 TEXT = """\
 block unit(width) {
@@ -70,6 +72,32 @@ def test_a_broken_line_gives_one_error_and_silences_no_other(old: str, new: str,
     assert [code for code, _ in said(both) if not code.startswith("E01")] == ["E0228"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("unit(width)", "unit(width,,)"),
+        ("unit(width)", "unit(width stride = 2)"),
+        ("unit(width)", "unit(width: int)"),
+        ("unit(width)", "unit(width, stride = )"),
+        ("unit(width)", "unit(width, stride = 2 + (3, 4)"),
+        ("unit(width)", "unit width)"),
+        ("model net", "model net(a = )"),
+        ("model net", "model net 3"),
+    ],
+)
+def test_a_broken_head_hides_neither_its_block_nor_others(old: str, new: str) -> None:
+    broken = analysed(TEXT.replace(old, new, 1))
+    assert {code for code, _ in said(broken)} <= {"E0101", "E0102"} and len(said(broken)) <= 2
+    assert [d.name.name for d in broken.syntax.declarations if not isinstance(d, tree.Missing | tree.Import)] == [  # type: ignore[union-attr]
+        "unit",
+        "net",
+        "other",
+    ]
+    assert shown(broken) == shown(analysed(TEXT))
+    both = analysed(TEXT.replace(old, new, 1).replace("    relu\n", "    relu -> conv(0, 1)\n"))
+    assert "E0228" in [code for code, _ in said(both)]
+
+
 def test_sizes_behind_a_line_that_is_not_known_are_not_shown() -> None:
     whole = shown(analysed(TEXT))
     assert whole[9] == "→ [16, ⌈H/2⌉, ⌈W/2⌉]" and whole[11].startswith("→ [40, ")
@@ -81,6 +109,46 @@ def test_sizes_behind_a_line_that_is_not_known_are_not_shown() -> None:
 def test_rounds_of_a_loop_show_the_first_and_the_last() -> None:
     text = "model net {\n    input x[3, 64, 64]\n    for c in [8, 16, 32] {\n        conv(c, 3, stride = 2)\n    }\n}\n"
     assert shown(analysed(text)) == {4: "→ [8, 32, 32] … [32, 8, 8]"}
+
+
+BLOCKS = """\
+block unit(width = 16) {
+    input x[8, H, W]
+    conv(width, 3, stride = 2)
+}
+block two(width = 4) {
+    input a[width, H, W], b[8, _, _]
+    (a, b -> conv(width, 1) -> resize(a.size)) -> add
+    maxpool(2)
+}
+block three(width) { conv(width, 3, stride = 2) }
+block four { conv(8, 3, stride = 2) }
+block five {
+    input x[C, H, W]
+    conv(8, 3, stride = 2)
+}
+"""
+
+
+def test_a_file_of_blocks_alone_shows_their_sizes_or_why_not() -> None:
+    found = analysed(BLOCKS)
+    assert said(found) == []
+    assert shown(found) == {
+        1: "[8, H, W] →",
+        3: "→ [16, ⌈H/2⌉, ⌈W/2⌉]",
+        5: "[4, H, W], [8, size_1, size_2] →",
+        7: "→ [4, H, W]",
+        8: "→ [4, ⌊H/2⌋, ⌊W/2⌋]",
+    }
+    titles = [call_title(Calls(found, {}), name) for name in ("unit", "three", "four", "five")]
+    assert titles[0] == "sizes of unit alone"
+    for title, reason in zip(
+        titles[1:], ("`width` has no default", "no size of what it takes", "`x` has no number"), strict=True
+    ):
+        assert title.startswith("no sizes: ") and reason in title
+    # With a model in the file, its calls have the sizes.
+    whole = analysed(BLOCKS + "model net {\n    input x[8, 32, 32]\n    unit(4)\n}\n")
+    assert shown(whole)[3] == "→ [4, 16, 16]" and 7 not in shown(whole)
 
 
 def test_a_mistake_that_models_share_is_told_once() -> None:

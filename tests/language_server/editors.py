@@ -101,6 +101,61 @@ def test_neovim(tmp_path: Path) -> None:
     assert result["renamed"] == RIGHT.replace("unit", "stage")
 
 
+# ---------------------------------------------------------------- Emacs
+
+EMACS = """
+(let ((old "/usr/share/emacs/site-lisp/elpa-src"))  ; Debian's packages, for an Emacs before 29
+  (when (file-directory-p old) (dolist (d (directory-files old t "^[a-z]")) (add-to-list 'load-path d))))
+(require 'eglot)
+(setq eglot-confirm-server-initiated-edits nil)
+(load-file "init.el")
+(defun until (done)
+  (let ((n 0))
+    (while (and (< n 600) (not (funcall done))) (accept-process-output nil 0.1) (setq n (1+ n)))
+    (unless (funcall done) (error "waited in vain for %S" done))))
+(defun sent () (eglot--signal-textDocument/didChange))  ; which waits for an idle moment, and a script has none
+(find-file "net.arch")
+(apply #'eglot--connect (eglot--guess-contact))
+(until #'eglot-managed-p)
+(until #'flymake-diagnostics)
+(defun told (d) (list (line-number-at-pos (flymake-diagnostic-beg d)) (flymake-diagnostic-text d)))
+(let ((found (mapcar #'told (flymake-diagnostics))))
+  (goto-char (point-min)) (search-forward "convv") (backward-char 2)
+  (eglot--apply-workspace-edit (plist-get (aref (vconcat (eglot-code-actions (point) (point) nil nil)) 0) :edit))
+  (sent)
+  (eglot-format-buffer)
+  (sent)
+  (until (lambda () (not (flymake-diagnostics))))
+  (goto-char (point-min)) (search-forward "block un")
+  (eglot-rename "stage")
+  (with-temp-file "result.el" (prin1 (list found) (current-buffer)))
+  (write-region nil nil "renamed.arch"))
+(kill-emacs 0)
+"""
+
+
+@pytest.mark.skipif(shutil.which("emacs") is None, reason="no Emacs: Debian's emacs-nox and elpa-eglot are enough")
+def test_emacs(tmp_path: Path) -> None:
+    (config,) = re.findall(r"^## Emacs\n.*?^```elisp\n(.*?)^```", PAGE, re.M | re.S)
+    (tmp_path / "init.el").write_text(config.replace("#'eglot-ensure", "#'ignore"), "utf-8")  # the script connects
+    (tmp_path / "act.el").write_text(EMACS, "utf-8")
+    (tmp_path / "net.arch").write_text(WRONG, "utf-8")
+    (tmp_path / ".git").mkdir()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["emacs", "-Q", "--batch", "-l", "act.el"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = (tmp_path / "result.el").read_text("utf-8")
+    assert "11 " in found and "E0201" in found and "convv" in found
+    assert (tmp_path / "renamed.arch").read_text("utf-8") == RIGHT.replace("unit", "stage")
+
+
 # ---------------------------------------------------------------- VS Code
 
 EXTENSION = ROOT / "editors" / "vscode" / "archdsl.vsix"

@@ -82,11 +82,11 @@ def trial(seed: int) -> bool:
 
 
 def test_random_networks() -> None:
-    assert sum(trial(seed) for seed in range(8)) >= 5
+    assert sum(trial(seed) for seed in range(5)) >= 3
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("start", range(8, 208, 20))
+@pytest.mark.parametrize("start", range(5, 205, 20))
 def test_many_random_networks(start: int) -> None:
     assert sum(trial(seed) for seed in range(start, start + 20)) >= 10
 
@@ -116,6 +116,22 @@ def test_recomputed_stages(how: Mode) -> None:
     graph = check("densenet:densenet121")
     sizes = {"H": 64, "W": 64}
     compare(graph, modules_of(split(graph, 4, sizes), how), sizes, how)
+
+
+MIXED = """
+block normal(width) { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm -> relu }
+block plain(width) { conv(width, 3) -> silu -> conv(width, 3) -> silu -> conv(width, 3) }
+model mixed {
+    input x[3, 16, 16]
+    normal(8) -> normal(8) -> plain(8) -> plain(8)
+}
+"""
+
+
+def test_only_some_stages_keep_statistics() -> None:
+    """The helper of recomputed parts is one for the file."""
+    parts = split(graph_of(MIXED), 2)
+    compare(parts.graph, modules_of(parts, "blocks"), {}, "blocks")
 
 
 def test_relays() -> None:

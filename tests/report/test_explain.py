@@ -220,14 +220,14 @@ def test_masks_of_shifted_windows_are_no_stage_of_their_own() -> None:
 
 def test_fields_that_move_unevenly_are_said_to() -> None:
     told = explain(check(net("(conv(1, 1), conv(1, 3, stride = 2)) -> align -> add")), "3")
-    assert "how far the next one's field lies varies" in told and "centre is at \n" not in told
+    assert "the distance to the next one's field varies" in told and "centre is at \n" not in told
 
 
 def test_depth_is_the_longest_way() -> None:
     """ResNet-50 has 50 layers in a row; four projections are beside them."""
     words = explain(check("resnet:resnet50"))
-    assert "54 layers that multiply by learned weights (50 of them in a row, on the longest way)" in words
-    assert "5 layers that multiply by learned weights, 0 joins" in explain(check("lenet:lenet"))
+    assert "54 layers with learned weights (50 of them in a row, on the longest way)" in words
+    assert "5 layers with learned weights, 0 joins" in explain(check("lenet:lenet"))
 
 
 def test_skips_of_an_encoder_decoder() -> None:

@@ -119,15 +119,21 @@ class Captions:
 
     def _label(self, part: Part) -> str:
         """The label of the main layer of a box, else of another one; empty if it says no more than the box."""
-        if not self.detail.labels or part.count > 1 or part.inner:
+        if not self.detail.labels or part.count > 1:
             return ""
         main = main_node(part.nodes)
+        if part.inner and not self._leads_to_attention(main):
+            return ""  # most labels in a repetition would be those of its first round
         for node in [main] if main.labelled else [part.nodes[-1]]:
             label = re.sub(r"[._]*\d*$", "", node.name) if re.search(r"\.\d+$", node.name) else node.name
             plain = re.sub(r"[\d._]+", "", label)
             if node.labelled and plain and plain not in node.operation.name and not node.operation.is_learned:
                 return cut(label, LONGEST_LABEL)
         return ""
+
+    def _leads_to_attention(self, node: Node) -> bool:
+        """Whether it gives the queries, keys or values of an attention: its label says which."""
+        return any(i >= 0 and self.graph.node(i).operation.attends for i in self.structure.consumers(node.id))
 
     def shared(self, part: Part) -> str:
         """Which call of something shared a box is: `shared, call 2 of 3`; empty within a frame that says so."""

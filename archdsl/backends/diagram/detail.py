@@ -28,6 +28,8 @@ class Detail:
     """The most letters of such a line, and of a name."""
     small: bool = False
     """Whether names are no larger than other text."""
+    kernels: bool = False
+    """The windows of layers, on the maps that they read; in volumes alone."""
     caption: str = ""
     """A text below the figure."""
 

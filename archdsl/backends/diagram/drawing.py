@@ -150,12 +150,15 @@ def draw(
     boxes say less. `detail` says what is shown, and `colours` has colours and names of your own.
     `matrix` is the path of a convolution: its matrix is drawn instead of the network, at smaller sizes where its own
     are too large to read.
-    Raises ValueError on a style, theme or direction that does not exist, and for a layer that has no such matrix;
+    Raises ValueError on a style, theme or direction that does not exist, on kernels in another style than volumes, and
+    for a layer that has no such matrix;
     SpecError for an unknown path; DrawingError.
     """
     looks = _looks(theme, direction or ("right" if style == "volumes" else "down"), colours or Colours())
     if style not in STYLES:
         raise ValueError(f"there is no style `{style}`; the styles are {', '.join(STYLES)}")
+    if detail.kernels and style != "volumes":
+        raise ValueError("kernels are drawn in volumes alone: use the style `volumes`")
     panel = None
     if graph.augment is not None:
         lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())

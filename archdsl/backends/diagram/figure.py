@@ -230,7 +230,7 @@ class _Maker:
         graph, depth = self.graph, self.request.depth
         if depth is not None:
             main = whole(self.folder, self.folder.fold(graph.root, lambda scope: level(scope) <= depth))
-            return self._placed([Drawn(main, lay_out_layered([main], writer)[0])], [], writer, sheet)
+            return self._placed([Drawn(main, lay_out_layered([main], writer)[0])], [], [], writer, sheet)
         if share and self.request.forms_u and (found := encoder_decoder(self.folder, self.analysis)) is not None:
             flat, u, opened = found
             texts = writer.sizes(flat, skips=True)
@@ -272,22 +272,31 @@ class _Maker:
         return NARROW_INSET if sheet is not None and sheet.width < NARROW else INSET_BUDGET
 
     def _with_insets(self, main: Drawn | Picture, beside: list[Inset], writer: Writer, sheet: Sheet | None) -> _Try:
+        named = [inset for inset in beside if not inset.parts]
+        beside = [inset for inset in beside if inset.parts]
         pictures = [inset.picture(self.folder) for inset in beside]
         first = [main] if isinstance(main, Picture) else []
         layouts = lay_out_layered([*first, *pictures], writer)
         drawn = [Drawn(main, layouts[0]) if isinstance(main, Picture) else main]
         for inset, picture, layout in zip(beside, pictures, layouts[len(first) :], strict=True):
             drawn.append(Drawn(picture, layout, writer.captions.described(inset.scope)))
-        return self._placed(drawn, beside, writer, sheet)
+        return self._placed(drawn, beside, named, writer, sheet)
 
-    def _placed(self, drawn: list[Drawn], beside: Sequence[Inset], writer: Writer, sheet: Sheet | None) -> _Try:
+    def _placed(
+        self,
+        drawn: list[Drawn],
+        beside: Sequence[Inset],
+        named: Sequence[Inset],
+        writer: Writer,
+        sheet: Sheet | None,
+    ) -> _Try:
         """The pictures on a sheet, the first in columns where it is long, or where more fits then."""
         if sheet is None:
             first = in_columns(drawn[0], writer)
             sheets = Sheet.around(first, writer)
             tries = []
             for one in sheets:
-                tries.append(self._on(one, [first, *drawn[1:]], beside, writer, None))
+                tries.append(self._on(one, [first, *drawn[1:]], beside, named, writer, None))
                 if not tries[-1].left_out or (not tries[-1].unopened and one.width >= WIDE):
                     break
             return min(tries, key=lambda t: (len(t.unopened), *_lacks(t)))
@@ -301,11 +310,17 @@ class _Maker:
                 else Sheet(room.width, room.height * share)
             )
             first = in_columns(drawn[0], writer, columns)
-            tries.append(self._on(room, [first, *drawn[1:]], beside, writer, sheet))
+            tries.append(self._on(room, [first, *drawn[1:]], beside, named, writer, sheet))
         return min(tries, key=lambda t: (not t.fits, max(t.size[0] - sheet.width, 0), *_lacks(t)))
 
     def _on(
-        self, room: Sheet, drawn: Sequence[Drawn], beside: Sequence[Inset], writer: Writer, sheet: Sheet | None
+        self,
+        room: Sheet,
+        drawn: Sequence[Drawn],
+        beside: Sequence[Inset],
+        named: Sequence[Inset],
+        writer: Writer,
+        sheet: Sheet | None,
     ) -> _Try:
         if sheet is not None:
             drawn = [drawn[0], *(self._shortened(one, drawn[0], room, writer) for one in drawn[1:])]
@@ -313,7 +328,7 @@ class _Maker:
             placed, rest = room.placed(drawn, writer)
             left_out = [inset for inset, one in zip(beside, drawn[1:], strict=True) if any(one is r for r in rest)]
             shown = [inset for inset in beside if not any(inset is other for other in left_out)]
-            writer.unopened = self._unopened(left_out, shown, brief=attempt > 0)
+            writer.unopened = self._unopened([*left_out, *named], shown, brief=attempt > 0)
             size = page_size(placed, writer, sheet.width if sheet is not None else 0.0)
             fits = sheet is None or (size[0] <= sheet.width + 0.5 and size[1] <= sheet.height + 0.5)
             if fits or sheet is None:

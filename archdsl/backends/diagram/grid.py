@@ -115,9 +115,9 @@ def _parted(edge: Edge, several: set[Part]) -> Iterator[Edge]:
 
 
 def _side(analysis: Analysis, tensor: Tensor) -> float | None:
-    """The logarithm of the mean side of a tensor, None where it has no sides."""
+    """The logarithm of the mean side of a tensor, None where it has no sides, or is a mean over all places."""
     sides = analysis.shape(tensor)[1:]
-    return log2(prod(sides)) / len(sides) if sides and all(sides) else None
+    return log2(prod(sides)) / len(sides) if sides and prod(sides) > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class _Grid:
         return found
 
     def _beneath(self, tail: Part, part: Part, after: Mapping[Part, Sequence[Part]]) -> bool:
-        """Whether a box may stand below the one before it."""
+        """Whether a box may be below the one before it."""
         if self.spans(tail):
             return False
         apart = self.rows.first[part] - self.rows.first[tail]

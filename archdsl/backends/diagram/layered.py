@@ -39,6 +39,9 @@ TEXT_ROOM = LINE_HEIGHT * NOTE + TEXT_GAP
 SOLID = ("layers", "block", "input", "output")
 """Kinds of parts whose arrows begin and end in the middle of a side."""
 
+SPREAD, WIDEST_STEP = 0.6, 60.0
+"""The share of a side over which several arrows arrive, and the most points between two of them."""
+
 MARGIN = 8.0
 """Points between a frame and what it holds."""
 
@@ -132,6 +135,8 @@ class _Question:
 
     def _group(self, part: Part) -> str:
         """The name of the line to which a box belongs: the trunk, or its branch."""
+        if self._is_parallel(part):
+            return part.id
         if part in self.trunk:
             return "trunk"
         before = self.arriving.get(part, [])
@@ -139,6 +144,15 @@ class _Question:
             part = before[0].tail
             before = self.arriving.get(part, [])
         return part.id
+
+    def _is_parallel(self, part: Part) -> bool:
+        """Whether a box is one of several that lead from one place to one layer, as to queries, keys and values."""
+        heads = [edge.head for edge in self.leaving.get(part, ())]
+        if len(heads) != 1 or heads[0].kind not in SOLID:
+            return False
+        tails = [edge.tail for edge in self.arriving[heads[0]]]
+        sources = [self.arriving.get(tail, []) for tail in tails]
+        return len(tails) > 2 and all(len(s) == 1 and s[0].tail is sources[0][0].tail for s in sources)
 
     def _looks(self, edge: Edge) -> dict[str, str]:
         """The attributes of an arrow for `dot`."""
@@ -239,7 +253,8 @@ class _Question:
             depths.setdefault(len(self._common(edge)), []).append(edge)
         for depth in sorted(depths, reverse=True):
             headings = {part: size[1] for part in layout.frames if (size := self._heading(part))[0]}
-            router = Router(layout, self.frames, self.forks, headings, down=self.down)
+            landings = self._landings(layout)
+            router = Router(layout, self.frames, self.forks, headings, landings, down=self.down)
             for edge in sorted(depths[depth], key=order):
                 corners = router.find(edge)
                 if corners is not None:
@@ -247,6 +262,26 @@ class _Question:
                 else:
                     layout.routes[edge] = self._swing(layout, edge, swings[edge])
             self._frame(layout, self.picture.parts)
+
+    def _landings(self, layout: Layout) -> dict[Edge, float]:
+        """How far beside the middle of a layer or block each of several arrows arrives, in the order of their tails.
+
+        One that comes straight keeps its way.
+        """
+        axis = 0 if self.down else 1
+        found: dict[Edge, float] = {}
+        for head, edges in self.arriving.items():
+            several = [edge for edge in edges if not edge.is_skip]
+            if len(several) < 2 or head.kind not in SOLID:
+                continue
+            several.sort(key=lambda edge: layout.places[edge.tail][axis] * (1 if self.down else -1))
+            side, at = layout.sizes[head][axis], layout.places[head][axis]
+            step = min(SPREAD * side / (len(several) - 1), WIDEST_STEP)
+            straight = [n for n, edge in enumerate(several) if abs(layout.places[edge.tail][axis] - at) < 1]
+            middle = straight[0] if straight else (len(several) - 1) / 2
+            for number, edge in enumerate(several):
+                found[edge] = max(-SPREAD * side / 2, min(SPREAD * side / 2, step * (number - middle)))
+        return found
 
     def _squeezed(self, layout: Layout) -> Layout:
         """Without the room between layers that `dot` leaves for the sides of frames."""

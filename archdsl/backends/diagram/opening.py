@@ -25,6 +25,9 @@ BUDGET = 30
 LENGTH = 20
 """The most boxes on a path through such a diagram, a frame counted as one."""
 
+LONGER, HIDDEN = 1.8, 0.6
+"""How much more a page may show, in columns, of a network of which one folded block would hide so much."""
+
 U_BUDGET = 36
 """The most boxes of a U, whose two columns share the height."""
 
@@ -56,16 +59,27 @@ def kind(scope: Scope) -> tuple[object, ...]:
 
 def overview(folder: Folder, share: float = 1.0) -> Callable[[Scope], bool]:
     """Which scopes to open: outer ones first, costly ones before cheap ones, while the picture fits a page, or a share
-    of one."""
+    of one; more where all but a few boxes would be one block."""
 
-    def fits(parts: list[Part]) -> Picture | None:
-        found = whole(folder, parts)
-        frames = sum(1 for part in found.parts for p in part.walk() if p.children)
-        fit = len(found.boxes()) <= share * BUDGET and len(found.trunk()) + frames <= share * LENGTH
-        return found if fit else None
+    def opened_within(room: float) -> tuple[Callable[[Scope], bool], Picture | None]:
+        def fits(parts: list[Part]) -> Picture | None:
+            found = whole(folder, parts)
+            frames = sum(1 for part in found.parts for p in part.walk() if p.children)
+            fit = len(found.boxes()) <= room * BUDGET and len(found.trunk()) + frames <= room * LENGTH
+            return found if fit else None
 
-    opened, _ = open_while(folder, fits)
+        return open_while(folder, fits)
+
+    opened, found = opened_within(share)
+    if share == 1.0 and found is not None and _hides_all(found):
+        opened, _ = opened_within(LONGER)
     return opened
+
+
+def _hides_all(picture: Picture) -> bool:
+    """Whether one folded block of a picture has most of the network's layers."""
+    counts = [sum(len(time) for time in box.times) for box in picture.boxes() if box.kind == "block"]
+    return max(counts, default=0) > HIDDEN * sum(1 for _ in picture.graph.nodes())
 
 
 def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U, Callable[[Scope], bool]] | None:
@@ -178,7 +192,7 @@ def open_while(folder: Folder, fits: Callable[[list[Part]], T | None]) -> tuple[
 
 @dataclass(slots=True, eq=False)
 class Inset:
-    """A folded block that is shown open once, beside the network."""
+    """A folded block that is shown open once, beside the network; only named below it where it has no parts."""
 
     scope: Scope
     parts: list[Part]
@@ -220,7 +234,12 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BU
             "body" if repeated else kind(scope),
             *wired(parts or [] if repeated else inside[0], counted=repeated),
         )
-        if parts is None or kind(scope) in nested:
+        if kind(scope) in nested:
+            continue
+        if parts is None:
+            if len(boxes(inside[-1])) > most:  # it is only named, but what it holds may be shown
+                shown += boxes(inside[-1])
+                found.setdefault(wiring, Inset(scope, [], (2, True, len(found))))
             continue
         if wiring in found:
             before = found[wiring]
@@ -233,7 +252,7 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BU
         found[wiring] = Inset(scope, parts, (0, not branches, len(found)))
     # The first of its kind is the one in which most kinds of branches meet.
     richest: dict[Hashable, list[Inset]] = {}
-    for inset in sorted(found.values(), key=lambda inset: (-_signs(inset.parts), inset.rank)):
+    for inset in sorted((i for i in found.values() if i.parts), key=lambda inset: (-_signs(inset.parts), inset.rank)):
         richest.setdefault(kind(inset.scope), []).append(inset)
     for variants_of_one in richest.values():
         for number, inset in enumerate(variants_of_one):

@@ -48,6 +48,12 @@ Data: TypeAlias = dict[str, Any]
 
 STATIC = Path(__file__).with_name("static")
 
+SCRIPTS = (
+    *("data", "state", "layout", "drawing", "arrows", "choice", "moving"),
+    *("keyboard", "header", "panes", "table", "spec", "saving", "start"),
+)
+"""The files of `static/page` that are the page's script, together: they share their names."""
+
 BORDER = 4.0
 """Points around a view, in which arrows at its side keep their width."""
 
@@ -321,9 +327,15 @@ def _legend(book: _Book, writer: Writer) -> dict[str, list[list[str]]]:
 # ---------------------------------------------------------------- the file
 
 
+def _script() -> str:
+    """The page's script: its files within one function, so that no name of theirs is the page's."""
+    parts = [(STATIC / "page" / f"{name}.js").read_text("utf-8") for name in SCRIPTS]
+    return "\n".join(['"use strict";', "(() => {", *parts, "})();", ""])
+
+
 def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
     """The page with its texts, colours and data in place. Text of a spec is data, and never becomes markup."""
-    script = "\n".join((STATIC / name).read_text("utf-8") for name in ("page.js", "panes.js"))
+    script = _script()
     night = f"@media (prefers-color-scheme: dark){{:root{{{_variables(DARK)}}}}}\n" if theme == LIGHT else ""
     css = f":root{{{_variables(theme)}}}\n{night}" + (STATIC / "page.css").read_text("utf-8")
     policy = (

@@ -55,14 +55,16 @@ class Router:
         frames: Mapping[Part, Sequence[Part]],
         forks: Iterable[Part] = (),
         headings: Mapping[Part, float] | None = None,
+        landings: Mapping[Edge, float] | None = None,
         *,
         down: bool,
     ) -> None:
         """`frames` are those around each box, `forks` the boxes with room below in which arrows part, `headings` the
-        heights of the frames' headings."""
+        heights of the frames' headings, `landings` how far beside the middle of its head an arrow arrives."""
         self.layout = layout
         self.frames = frames
         self.forks = set(forks)
+        self.landings = landings or {}
         self.down = down
         self._obstacles: dict[int, list[tuple[Box, Part | None]]] = {}
         self._headings: dict[Part, Box] = {}
@@ -138,6 +140,9 @@ class Router:
         under, top = self._under.get(edge.tail, tail[1]), head[3]
         levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5]
         levels = [level for level in levels if top + ARROW + 2 < level < under]
+        if (shift := self.landings.get(edge, 0.0)) and not edge.is_skip:  # as if its head were there
+            x = middle(head)[0] + shift
+            head = (x - 6, head[1], x + 6, head[3])
         yield from self._straight(tail, head, under)
         yield from self._bent(edge, tail, head, under, levels)
         for lane in self._lanes(tail, head, under, inside):

@@ -15,6 +15,7 @@ from math import hypot, sqrt
 from archdsl.backends.diagram.captions import family, letter
 from archdsl.backends.diagram.dot import Writer, strokes
 from archdsl.backends.diagram.formats import Direction
+from archdsl.backends.diagram.kernels import kernels
 from archdsl.backends.diagram.labels import Entry, Line, Words
 from archdsl.backends.diagram.layered import headings, lay_out
 from archdsl.backends.diagram.layout import Box, Layout, rounded
@@ -73,6 +74,8 @@ class Figure:
 
     Upsampled maps of a U have no volume of their own: the concatenation shows them beside the skip's.
     """
+
+    oblique = OBLIQUE
 
     def __init__(self, picture: Picture, u: U | None, writer: Writer, *, terse: bool = False) -> None:
         self.terse = terse
@@ -407,6 +410,8 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer, longest: float |
         figure = Figure(picture, u, writer, terse=True)
     layout, things = in_a_u(figure, u) if u is not None else in_a_row(figure, writer.style.direction, longest)
     things += [Thing(tuple(figure.paint(part, at)), part.id) for part, at in layout.places.items() if part.id]
+    if writer.captions.detail.kernels:
+        things += kernels(figure, layout)
     shapes = [shape for thing in things for shape in thing.shapes]
     points = [p for s in shapes if isinstance(s, Polygon | Curve) for p in s.points]
     texts = [s for s in shapes if isinstance(s, Text)]

@@ -203,6 +203,13 @@ NETWORKS = (
         arises="`archdsl plan lenet:lenet --stages 40`",
     ),
     Code(
+        "E0621",
+        "a cluster that is too small",
+        "No layout of copies, shards and stages that `archdsl plan` tries fits into the memory of a GPU, or the batch "
+        "cannot be spread evenly over the GPUs. The help says what is nearest.",
+        arises="`archdsl plan resnet:resnet50 --gpus 2 --memory 100MiB --batch 64`",
+    ),
+    Code(
         "W0601",
         "only one small size is valid",
         "A line leaves only one small value for a free size. Make the sizes equal with `align`, or give both "

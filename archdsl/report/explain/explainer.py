@@ -95,7 +95,7 @@ class Explainer:
             along = " along each axis" if several else ""
             lines = [f"each element sees {seen['field']} elements of `{name}`{along}"]
             if "varies" in seen["stride"]:
-                lines.append("through branches of unlike strides: how far the next one's field lies varies")
+                lines.append("through branches with different strides: the distance to the next one's field varies")
             elif seen["stride"]:
                 lines.append(
                     f"the next one's field lies {seen['stride']} further; the first one's centre is at {seen['offset']}"
@@ -229,11 +229,9 @@ class Explainer:
         joins = sum(1 for n in nodes if n.operation.is_join and len(n.shapes) == 1)
         longest = self.longest()
         row = f" ({longest} of them in a row, on the longest way)" if longest < weighted(nodes) else ""
-        multiply = "multiplies" if weighted(nodes) == 1 else "multiply"
         yield from titled(
             "in numbers",
-            f"{counted(weighted(nodes), 'layer')} that {multiply} by learned weights{row}, "
-            f"{counted(joins, 'join')} of branches",
+            f"{counted(weighted(nodes), 'layer')} with learned weights{row}, {counted(joins, 'join')} of branches",
             f"{counted(total.parameters, 'parameter')}, {self.products(root)} a sample",
         )
         lines = [line for stage in stages(self.layers) for line in self.stage(stage)]

@@ -7,7 +7,7 @@ from math import isqrt, prod
 
 from torch import nn
 
-from archdsl.runtime.importing.functions import OPERATIONS_OF, layer_classes, plain, shape_of
+from archdsl.runtime.importing.functions import OPERATIONS_OF, element_functions, layer_classes, plain, shape_of
 from archdsl.runtime.importing.layers import NoOperation, Wording, said
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
@@ -207,6 +207,8 @@ def elementwise(
     if (operation := OPERATIONS_OF.get(name)) is not None:
         arguments = affine(operation, numbers[0] if numbers else 0, given.arguments[0] is tensors[0])
         found: Wording | None = Wording("rescale", arguments)
+    elif name in element_functions() and not numbers:
+        found = Wording(name, {})
     else:
         cls = layer_classes().get(name)
         layer = given.module if given.module is not None else None if cls is None or numbers else cls()

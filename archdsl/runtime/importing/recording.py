@@ -162,20 +162,8 @@ REPEATED = frozenset({"expand", "expand_as", "repeat"})
 """Methods that give a parameter once for each sample."""
 KEPT = frozenset(
     {
-        *(
-            "to",
-            "contiguous",
-            "clone",
-            "type_as",
-            "float",
-            "type",
-            "view",
-            "reshape",
-            "unsqueeze",
-            "squeeze",
-            "flatten",
-        ),
-        *("__getitem__", "detach", "data", "unflatten"),
+        *("to", "contiguous", "clone", "type_as", "float", "type", "view", "reshape", "unsqueeze", "squeeze"),
+        *("flatten", "__getitem__", "detach", "data", "unflatten"),
     }
 )
 """Methods that give a parameter as it is, or with its numbers in the same order in another shape."""
@@ -190,6 +178,10 @@ MAKING = frozenset(
     }
 )
 """Functions that take no more of a tensor than its size and type."""
+
+
+DECIDING = frozenset({"__bool__", "__int__", "__float__", "__index__", "item", "tolist"})
+"""Methods that give numbers of a tensor to Python."""
 
 
 def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
@@ -251,6 +243,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         if name == "__get__":  # of an attribute: x.shape, x.T
             name = getattr(func.__self__, "__name__", name)
         arguments, named = self.known(args), self.known(kwargs)
+        if name in DECIDING and any(values_in(arguments)):
+            raise ImportRefused("it decides by the numbers of a tensor", self.scopes[-1].path, line_of_python())
         result = func(*args, **kwargs)
         found = list(tensors_in(result))
         if name in UNCHANGED and result is args[0]:
@@ -468,7 +462,7 @@ def record(
             return Recorder(module, is_layer).run(empty, state)
     except ImportRefused:
         raise
-    except Exception:
+    except Exception:  # what a module of others raises where tensors have no data
         if module.training:
             raise
     real = [torch.randn(batch, *size) for size in sizes]

@@ -25,7 +25,7 @@ def test_commands(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_there_are_commands() -> None:
-    assert len(COMMANDS) == 3
+    assert len(COMMANDS) == 5
 
 
 def test_the_file_of_colours(tmp_path: Path) -> None:
@@ -42,6 +42,7 @@ def test_the_file_of_colours(tmp_path: Path) -> None:
         (["--width", "1px"], "is not a length from 0.5in"),
         (["--colours", "wrong.toml"], "it is no TOML"),
         (["--colours", "none.toml"], "does not exist"),
+        (["--kernels"], "--kernels needs --style volumes"),
     ],
 )
 def test_mistakes(

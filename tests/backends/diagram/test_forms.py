@@ -6,6 +6,7 @@ import pytest
 
 from archdsl.backends.diagram.drawing import Diagram, draw
 from archdsl.backends.diagram.picture import Picture
+from archdsl.backends.diagram.scene import Text
 from archdsl.backends.diagram.theme import DARK, LIGHT
 from archdsl.compiler import check, diff
 from archdsl.compiler import draw as drawing
@@ -208,3 +209,46 @@ def test_the_page_has_the_frame_of_windows_and_the_mark_of_what_is_shared() -> N
     )
     found = page(SIAMESE)
     assert found.count(f'"shared":"{LIGHT.shared[0]}"') >= 2 and "tower (shared A)" in found
+
+
+ATTENTION = """
+block heads(count, width) {
+    input x[_, _]
+    x -> q: linear(width)
+    x -> k: linear(width)
+    x -> v: linear(width)
+    (q, k, v) -> attend(count) -> proj: linear(width)
+}
+model net {
+    input image[3, 32, 32]
+    conv(16, 3) -> tokens
+    repeat 3 { residual { layernorm -> heads(4, 16) } }
+}
+"""
+
+
+def test_queries_keys_and_values_are_beside_each_other_and_arrive_apart() -> None:
+    diagram = drawn(ATTENTION)
+    tips = []
+    middles = {}
+    for thing in diagram.scene.things:
+        words = [s for s in thing.shapes if isinstance(s, Text)]
+        if thing.name and words:
+            middles["".join(w.text for w in words)] = words[-1].at
+    q, k, v = (middles[f"{name}: linear 16"] for name in "qkv")
+    attend = middles["attend, 4 heads"]
+    assert q[1] == k[1] == v[1] > attend[1] and q[0] < k[0] < v[0]
+    assert q[0] < attend[0] < v[0]
+    for thing in diagram.scene.things:
+        if thing.ends and "attend, 4 heads" in diagram.scene.texts(thing.ends[1]):
+            tips.append(thing.shapes[0].points[-1][0])  # type: ignore[union-attr]
+    assert len(set(map(round, tips))) == 3 and faults(diagram) == []
+
+
+def test_a_network_within_one_body_is_opened_and_what_is_too_large_is_named() -> None:
+    layers = "\n".join(f"        conv({8 + i}, 3) -> relu" for i in range(24))
+    inside = f"model net {{\n    input x[3, 32, 32]\n    features: {{\n{layers}\n    }}\n    conv(2, 1)\n}}"
+    assert "conv 3×3, 31" in texts(drawn(inside))
+    blocks = f"block long {{\n{layers}\n}}\nmodel net {{\n    input x[3, 32, 32]\n    long -> conv(3, 1)\n"
+    blocks += "    long -> conv(3, 3) -> long -> conv(2, 1)\n}"
+    assert "not opened: long: 24 conv" in texts(drawn(blocks))

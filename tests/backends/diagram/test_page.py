@@ -348,9 +348,9 @@ def test_zoom_and_pan(opened: Page) -> None:
     assert scale(opened)[2] > k
     opened.click("#fit")
     assert scale(opened) == (x, y, k)
-    opened.mouse.move(60, 400)
+    opened.mouse.move(260, 400)
     opened.mouse.down()
-    opened.mouse.move(160, 450, steps=5)
+    opened.mouse.move(360, 450, steps=5)
     opened.mouse.up()
     assert scale(opened) == pytest.approx((x + 100, y + 50, k), abs=1)
     opened.click("#zoom-in")
@@ -468,6 +468,29 @@ def test_the_table_sorts_by_column_and_keeps_its_paths(opened: Page) -> None:
 
 
 @needs_browser
+def test_the_reader_chooses_the_columns(opened: Page) -> None:
+    head = opened.locator("#table thead th:visible")
+    assert head.all_text_contents() == ["path", "operation", "output", "parameters", "MACs", "memory", "field"]
+    opened.locator("#table summary").click()
+    opened.locator("#columns label", has_text="output").click()
+    opened.locator("#columns label", has_text="stride").click()
+    assert head.all_text_contents() == ["path", "operation", "parameters", "MACs", "memory", "field", "stride"]
+    assert opened.locator("#row-1 td:visible").count() == 6
+    left, right = opened.locator("#legend").bounding_box(), opened.locator("#svg").bounding_box()
+    assert left and right and left["x"] + left["width"] <= right["x"] + 0.5
+
+
+def test_a_tooltip_has_the_sums_of_the_table(opened: Page) -> None:
+    box(opened, "layer1.1").hover()  # two equal blocks in one
+    told = opened.locator("#tip").inner_text()
+    row = opened.locator("#rows tr", has=opened.locator("th", has_text=re.compile("^layer1\\.1$")))
+    one = row.locator("td").nth(2).inner_text()
+    assert f"{one} × 2 = {2 * int(one.replace(',', '')):,}" in told
+    box(opened, "layer1.0").hover()
+    row = opened.locator("#rows tr", has=opened.locator("th", has_text=re.compile("^layer1\\.0$")))
+    assert f"parameters\n{row.locator('td').nth(2).inner_text()}\n" in opened.locator("#tip").inner_text()
+
+
 def test_a_search_steps_through_its_hits(opened: Page) -> None:
     opened.fill("#search", "maxpool")
     opened.fill("#search", "layer4.2.conv")
@@ -519,7 +542,7 @@ def test_a_page_opens_readable_and_centred_at_a_link(
     page.goto(files["resnet50"].as_uri())
     page.wait_for_selector("html[data-ready]")
     assert scale(page)[2] >= 0.9  # text of 9 points
-    picture, image = page.locator("#picture").bounding_box(), box(page, "image").bounding_box()
+    picture, image = page.locator("#svg").bounding_box(), box(page, "image").bounding_box()
     assert picture and image
     assert image["x"] + image["width"] / 2 == pytest.approx(picture["x"] + picture["width"] / 2, abs=30)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -92,6 +92,16 @@ def test_switches(detail: Detail, gone: str) -> None:
     assert gone in texts(draw(graph)) and gone not in texts(draw(graph, detail=detail))
 
 
+def test_kernels_are_on_the_maps_that_layers_read() -> None:
+    text = "model m() {\n input x[3, 64, 64]\n conv(8, 5) -> relu\n conv(8, 3, dilation = 2)\n flatten -> linear(4)\n}"
+    plain, full = (drawn(text, style="volumes", detail=Detail(kernels=k)) for k in (False, True))
+    more = [thing for thing in full.scene.things if thing not in plain.scene.things]
+    heights = [max(y for _, y in t.shapes[-1].points) - min(y for _, y in t.shapes[-1].points) for t in more]  # type: ignore[union-attr]
+    assert len(more) == 2 and heights[0] == pytest.approx(heights[1])  # 5 places each: 2 · (3 - 1) + 1
+    with pytest.raises(ValueError, match="in volumes alone"):
+        drawn(text, detail=Detail(kernels=True))
+
+
 COLOURS = """
 [families]
 convolution = { fill = "#ffe0e0", name = "conv layers" }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXTRAS = {
     "torch": "torch",
     "numpy": "torch",
@@ -23,6 +26,17 @@ EXTRAS = {
 
 PACKAGES = {"PIL": "Pillow", "lsprotocol": "pygls", "skimage": "scikit-image", "yaml": "PyYAML"}
 """The package of a module, if the names differ."""
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """An ImportError of a package that is missing says how to install it."""
+    try:
+        yield
+    except ImportError as error:
+        if install := what_to_do(error):
+            raise type(error)(install, name=error.name, path=error.path) from None
+        raise
 
 
 def what_to_do(error: ImportError) -> str | None:
