@@ -16,6 +16,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,11 @@ class Samples:
         rows = order[place * self.batch : (place + 1) * self.batch].chunk(self.ranks)[self.rank]
         return self.images[rows], self.labels[rows]
 
+    def parts(self, step: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same, in micro-batches whose gradients are added up."""
+        images, labels = self.at(step)
+        return zip(images.chunk(count), labels.chunk(count), strict=True)
+
 
 def share_of(mesh: DeviceMesh) -> tuple[int, int]:
     """Which part of a batch this process trains on, of how many: processes along `tensor` have the same one."""
@@ -119,13 +125,14 @@ def train(given: argparse.Namespace, device: str) -> float:
     mesh = init_device_mesh(device, given.sizes, mesh_dim_names=tuple(given.axes.split(",")))
     torch.manual_seed(given.seed)  # so that all processes begin with the same weights
     values = {name: ast.literal_eval(value) for name, value in given.set}
-    network = archdsl.load(given.spec, parallel=True, device=device, dtype=getattr(torch, given.dtype), **values)
+    dtype = getattr(torch, given.dtype)
+    network = archdsl.load(given.spec, parallel=True, recompute=given.recompute, device=device, dtype=dtype, **values)
     model = archdsl.parallelize(network, mesh, sync_batchnorm=given.sync_batchnorm)
     progress = Progress(model, torch.optim.SGD(model.parameters(), given.rate, momentum=0.9))
     progress.resume(given.folder)
 
     rank, ranks = share_of(mesh)
-    (images, labels), held_out = digits.digits(device, getattr(torch, given.dtype))
+    (images, labels), held_out = digits.digits(device, dtype)
     samples = Samples(images, labels, given.batch, rank, ranks, given.seed)
     print(f"process {dist.get_rank()} of {dist.get_world_size()} begins at step {progress.step}", flush=True)
     with (given.folder / "losses.jsonl").open("a") as log:
@@ -134,10 +141,12 @@ def train(given: argparse.Namespace, device: str) -> float:
         while progress.step < last:
             for group in progress.optimizer.param_groups:
                 group["lr"] = given.rate * (1 + math.cos(math.pi * progress.step / given.steps)) / 2
-            images, labels = samples.at(progress.step)
-            loss = cross_entropy(model(images), labels)
             progress.optimizer.zero_grad()
-            loss.backward()
+            loss = torch.zeros((), device=device)
+            for images, labels in samples.parts(progress.step, given.microbatches):
+                part = cross_entropy(model(images), labels) / given.microbatches
+                part.backward()
+                loss = loss + part.detach()
             progress.optimizer.step()
             progress.step += 1
             found = mean(loss)
@@ -166,6 +175,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--until", type=int, help="stop after this step; another run goes on from there")
     parser.add_argument("--batch", type=int, default=64, help="of all processes together")
+    parser.add_argument("--microbatches", type=int, default=1, help="whose gradients are added up in a step")
+    parser.add_argument("--recompute", default="none", choices=("none", "dense", "blocks"))
     parser.add_argument("--every", type=int, default=25, help="steps between checkpoints")
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
