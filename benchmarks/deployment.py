@@ -64,17 +64,21 @@ def seconds(actions: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> li
 
 
 def operators(path: Path, images: np.ndarray) -> Counter[str]:
-    """The milliseconds of a run by operator."""
+    """The parts of the time of a run by operator, in percent."""
     found = session(path, profiles=True)
     name = found.get_inputs()[0].name
     for _ in range(4):
         found.run(None, {name: images})
-    events = json.loads(Path(found.end_profiling()).read_text())
     times: Counter[str] = Counter()
-    for event in events:
+    for event in json.loads(Path(found.end_profiling()).read_text()):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            times[event["args"]["op_name"]] += event["dur"] / 4000
-    return times
+            times[event["args"]["op_name"]] += event["dur"]
+    return Counter({kind: round(100 * took / times.total()) for kind, took in times.items()})
+
+
+def shares(path: Path, images: np.ndarray) -> str:
+    """The operators that take most of the time."""
+    return ", ".join(f"{kind} {part} %" for kind, part in operators(path, images).most_common(5) if part)
 
 
 def against(names: Sequence[str], folder: Path) -> None:
@@ -102,9 +106,7 @@ def against(names: Sequence[str], folder: Path) -> None:
         plain, by_hand, own = seconds([eager, b, a])
         ratios = f"{own / by_hand:14.2f} {own / plain:16.2f}"
         print(f"{name:16} {plain * 1e3:9.1f} {by_hand * 1e3:9.1f} {own * 1e3:9.1f} {ratios}", flush=True)
-        parts, others = operators(ours, array), operators(hand, array)
-        for kind in sorted({*parts, *others}, key=lambda k: -max(parts[k], others[k]))[:5]:
-            print(f"    {kind:24} {others[kind]:9.1f} {parts[kind]:9.1f}")
+        print(f"    by hand: {shares(hand, array)}\n    ours:    {shares(ours, array)}", flush=True)
 
 
 def int8(names: Sequence[str], folder: Path) -> None:
@@ -146,7 +148,8 @@ def digits(checkpoint: Path, folder: Path) -> None:
     images, labels = test[0].numpy(), test[1].numpy()
     exact, rough = runner(floats, images), runner(ints, images)
     for name, run in (("float32", exact), ("int8", rough)):
-        print(f"{name:8} accuracy {(run().argmax(1) == labels).mean():.4f}")
+        path = floats if name == "float32" else ints
+        print(f"{name:8} accuracy {(run().argmax(1) == labels).mean():.4f}; {shares(path, images)}")
     a, b = seconds([exact, rough])
     print(f"time for {len(images)} images: {a * 1e3:.1f} ms, {b * 1e3:.1f} ms, {b / a:.2f}")
 

@@ -120,3 +120,11 @@ def test_outputs_far_from_float(tmp_path: Path, made: Export, monkeypatch: pytes
     monkeypatch.setattr("archdsl.runtime.export.quantizing.FARTHEST", 0)
     with pytest.raises(ExportError, match="is not written in int8: on 2 samples its outputs differ"):
         quantized_export(net(), Path("net.onnx"), fill(tmp_path))
+
+
+def test_global_means_are_poolings(made: Export) -> None:
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load_from_string(made.data).graph.node}
+    assert "ReduceMean" not in kinds
+    assert kinds & {"GlobalAveragePool", "QLinearGlobalAveragePool"}

@@ -36,6 +36,8 @@ def concerns(node: Any) -> bool:
 
 
 def _adaptive_mean(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    if all(cells == 1 for cells in size):
+        return x.mean([*range(x.ndim - len(size), x.ndim)], keepdim=True)
     for axis, cells in enumerate(size, x.ndim - len(size)):
         x = grid(x, axis, cells, largest=False)
     return x
