@@ -66,7 +66,8 @@ def _pool_means(model: Any) -> None:
         if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in numbers:
             continue
         options, rank = {a.name: a.i for a in node.attribute}, ranks.get(node.input[0], 0)
-        axes = sorted(int(axis) % rank for axis in numpy_helper.to_array(numbers[node.input[1]]).flat) if rank else []
+        given: list[int] = numpy_helper.to_array(numbers[node.input[1]]).reshape(-1).tolist()
+        axes = sorted(axis % rank for axis in given) if rank else []
         if axes and axes == [*range(2, rank)] and options.get("keepdims", 1):
             node.op_type = "GlobalAveragePool"
             del node.input[1], node.attribute[:]
