@@ -18,7 +18,7 @@ from archdsl.graph import Graph
 if TYPE_CHECKING:  # only load() imports torch
     from archdsl.augment.base import Companion
     from archdsl.backends.diagram.drawing import Diagram
-    from archdsl.backends.torch_source import Plainness
+    from archdsl.backends.torch_source import Beside, Plainness
     from archdsl.common.choices import Budget, Recomputing
     from archdsl.planning.stages import Split
     from archdsl.report.compare import Comparison
@@ -121,35 +121,41 @@ def build_stages(graph: Graph, stages: int | Split, recompute: Recomputing = "no
 
     Each is proved to compute its stage, and the stages to be the network (`archdsl.transform.stages.check_stages`).
     """
-    from archdsl.backends.torch_source import joining, titles
+    from archdsl.backends.torch_source import Beside, joining, titles
+    from archdsl.backends.torch_source.write import counts as keeps_statistics
     from archdsl.planning.stages import split
     from archdsl.transform.stages import check_stages
 
     parts = (split(graph, stages) if isinstance(stages, int) else stages).stages
     check_stages(graph, parts)
+    counts, outside = keeps_statistics(graph, [graph.root]), bool(graph.outside)
+
+    def beside(names: Collection[str]) -> Beside:
+        return Beside(frozenset(names), counts, outside)
+
     texts: list[str] = []
     known: dict[str, str] = {}
     for stage in parts:
-        others: set[str] = {"STAGES"}
+        names: set[str] = {"STAGES"}
         # A block may be another one in this stage: then it gets another name.
-        while names := joining.clashes(text := stage_text(stage.graph, recompute, others), known):
-            if others.issuperset(names):
-                raise joining.NotJoined(names)
-            others.update(names)
+        while again := joining.clashes(text := stage_text(stage.graph, recompute, beside(names)), known):
+            if names.issuperset(again):
+                raise joining.NotJoined(again)
+            names.update(again)
         known.update(joining.definitions(text))
         texts.append(text)
     last = [titles.stages_constant([next(reversed(joining.definitions(text))) for text in texts])]
     return joining.join(texts, titles.stages_title(graph, [stage.graph for stage in parts]), last)
 
 
-def stage_text(graph: Graph, recompute: Recomputing, others: Collection[str]) -> str:
+def stage_text(graph: Graph, recompute: Recomputing, beside: Beside) -> str:
     """The source of one stage. A stage in which there is nothing to recompute stores everything."""
     try:
-        return prove_build(graph, recompute=recompute, others=others, exports=False).text
+        return prove_build(graph, recompute=recompute, beside=beside).text
     except SpecError as error:
         if recompute == "none" or error.diagnostics[0].code != "E0601":
             raise
-    return prove_build(graph, others=others, exports=False).text
+    return prove_build(graph, beside=beside).text
 
 
 def prove_build(
@@ -157,14 +163,12 @@ def prove_build(
     *,
     inference: bool = False,
     recompute: Recomputing = "none",
-    others: Collection[str] = (),
-    exports: bool = True,
+    beside: Beside | None = None,
     parallel: bool = False,
 ) -> Build:
     """The source of a module as from `build`, with the result of its proof.
 
-    If a proof fails, plainer code is generated; SpecError if none can be proved. For `others` and `exports` see
-    `write_module`.
+    If a proof fails, plainer code is generated; SpecError if none can be proved. For `beside` see `write_module`.
     """
     from archdsl.backends.torch_source import Plainness, write_module  # only if a module is wanted
     from archdsl.proof import prove
@@ -188,8 +192,7 @@ def prove_build(
                     recompute=again,
                     parallel=over,
                     plainness=plainness,
-                    others=others,
-                    exports=exports,
+                    beside=beside,
                 )
                 prove(text, shown, folding=folding, recompute=again, parallel=over, augmentation=augmentation)
             except (SpecError, MemoryError):

@@ -7,6 +7,7 @@ too much differs.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -454,7 +455,23 @@ class Interpreter:
 
     def _relative(self, op: Any, path: str, table: Tensor) -> Tensor:
         size = math.prod(op.sides)
-        return table.flatten(2)[..., self.state[path].reshape(-1)].reshape(*table.shape[:2], size, size)
+        if op.stored:
+            return table.flatten(2)[..., self.state[path].reshape(-1)].reshape(*table.shape[:2], size, size)
+        numbers = self._differences(op, table.flatten(2).shape[2])
+        return torch.stack([torch.stack([table.flatten(2)[..., n] for n in row], -1) for row in numbers], 2)
+
+    def _differences(self, op: Any, count: int) -> list[list[int]]:
+        """The numbers of the differences between queries and keys, by counting: a row for each query."""
+        h, w = op.sides
+        keys = list(itertools.product(range(h), range(w)))
+        rows = []
+        for y, x in itertools.product(range(0, h, op.step), range(0, w, op.step)):
+            if op.signed:
+                row = [(y - a + h - 1) * (2 * w - 1) + x - b + w - 1 for a, b in keys]
+            else:
+                row = [abs(y - a) * w + abs(x - b) for a, b in keys]
+            rows.append([count - 2, *row] if op.class_token else row)
+        return [[count - 1] + [count - 3] * len(keys), *rows] if op.class_token else rows
 
     def _coordinates(self, op: Any, path: str) -> Tensor:
         return self.state[path].movedim(-1, 1)

@@ -182,6 +182,21 @@ def drawn_alike() -> Iterator[None]:
         yield
 
 
+_normalise = F.batch_norm
+
+
+def _batch_norm(input: Tensor, *given: Any, **named: Any) -> Tensor:
+    """F.batch_norm of tensors in PyTorch's plain layout, and of such gradients.
+
+    In other layouts its backward pass on CPUs gives wrong gradients where an axis has the size 1: for a tensor
+    [2, 8, 2, 1] with the strides (16, 1, 8, 1) and a gradient with (16, 2, 1, 1), in PyTorch 2.13 and 2.14 alike.
+    """
+    result = _normalise(input.contiguous(), *given, **named)
+    if result.requires_grad:
+        result.register_hook(Tensor.contiguous)
+    return result
+
+
 # ---------------------------------------------------------------- the comparison
 
 
@@ -502,4 +517,5 @@ def holds(
     graph: Graph, levels: Sequence[Plainness] | None = None, sizes: Mapping[str, int] | None = None
 ) -> Counter[str]:
     """Counts of the forms and tensors that were compared. Raises Wrong."""
-    return Held(graph, levels, sizes).run()
+    with mock.patch.object(F, "batch_norm", _batch_norm):
+        return Held(graph, levels, sizes).run()

@@ -80,4 +80,18 @@ class Overwriting:
         if len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             return ()
         same = [p for p in node.operation.accumulates if self.is_as_large(node.inputs[p], node)]
-        return tuple(p for p in same if self.is_free(node.inputs[p]))
+        return tuple(p for p in same if self.is_free(node.inputs[p]) and (p == 0 or not self._count_alike(node)))
+
+    def _count_alike(self, node: Node) -> bool:
+        """Whether both operands need calls of one module that counts running statistics.
+
+        To add to the second operand the first one is computed after it, and their order would change the statistics.
+        """
+        counting = [calls for calls in self.shared.values() if any(w.buffer for w in self.graph.weights_of(calls[0]))]
+        if not counting or self.inference:
+            return False
+        first, second = (self.graph.ancestors([t]) for t in node.inputs)
+        return any(
+            any(n.id in first - second for n in calls) and any(n.id in second - first for n in calls)
+            for calls in counting
+        )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from archdsl.proof.errors import Unproved
 
@@ -136,37 +137,66 @@ IN_PLACE: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
 }
 
 
-def counted(tree: ast.Module) -> ast.Module:
-    """Changes the code in place: its steps are counted, and the size of its values is limited."""
+def count(nodes: Kinds) -> None:
+    """Changes code in place: its steps are counted, and the size of its values is limited."""
     passing: set[int] = set()
-    for node in walked(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in COMPARING:
-            passing.update(map(id, (node.func.value, *node.args)))
-        for name in FIELDS[type(node)]:
-            value: Any = getattr(node, name, None)
-            if type(value) is list:
-                value[:] = [_changed(v) if type(v) in CHANGED and id(v) not in passing else v for v in value]
-            elif type(value) in CHANGED and id(value) not in passing:
-                setattr(node, name, _changed(value))
-        if isinstance(node, ast.FunctionDef):
-            node.body.insert(0, ast.copy_location(ast.Expr(_call(node, "STEP__")), node))
-    return tree
+    for node in nodes[ast.Call]:
+        match node.func:
+            case ast.Name(id="str"):
+                node.func.id = "TEXT__"
+            case ast.Attribute(attr="join", value=text):
+                _become(node, ast.Call, func=_name("JOIN__", node), args=[text, *node.args])
+            case ast.Attribute(attr="extend"):
+                node.args = [_call("SOME__", arg) for arg in node.args]
+            case ast.Attribute(attr=attr) if attr in COMPARING:
+                passing.update(map(id, (node.func.value, *node.args)))
+    for node in nodes[ast.Name]:
+        if node.id == "range":
+            node.id = "RANGE__"
+    for node in (*nodes[ast.For], *nodes[ast.comprehension]):
+        node.iter = _call("EACH__", node.iter)
+    for node in nodes[ast.Starred]:
+        if isinstance(node.ctx, ast.Load):
+            node.value = _call("SOME__", node.value)
+    for node in nodes[ast.JoinedStr]:
+        if id(node) not in passing:
+            _call_instead(node, "TEXT__", *[v.value if isinstance(v, ast.FormattedValue) else v for v in node.values])
+    for node in nodes[ast.BinOp]:
+        if type(node.op) in OPERATORS:
+            _call_instead(node, OPERATORS[type(node.op)][0], node.left, node.right)
+    for node in nodes[ast.AugAssign]:
+        if isinstance(node.target, ast.Name) and type(node.op) in IN_PLACE:
+            changed = _call(IN_PLACE[type(node.op)][0], _name(node.target.id, node), node.value)
+            _become(node, ast.Assign, targets=[node.target], value=changed)
+    for node in nodes[ast.Assign]:
+        match node.targets:
+            case [ast.Subscript(slice=ast.Slice())]:
+                node.value = _call("SOME__", node.value)
+            case [ast.Attribute(value=ast.Attribute() as owner, attr=name)]:  # only for modules
+                named = ast.copy_location(ast.Constant(name), node)
+                _become(node, ast.Expr, value=_call("setattr", owner, named, node.value))
+    for node in nodes[ast.FunctionDef]:
+        if node.name == "forward":
+            node.decorator_list.append(_name("FORWARD__", node))
+        node.body.insert(0, ast.copy_location(ast.Expr(_call_at(node, "STEP__")), node))
 
 
 COMPARING = frozenset({"startswith", "endswith"})
 """Methods whose strings are discarded."""
 
-CHANGED = frozenset(
-    (
-        *(ast.For, ast.comprehension, ast.Starred, ast.Assign, ast.AugAssign),
-        *(ast.Name, ast.Call, ast.JoinedStr, ast.BinOp),
-    )
-)
-"""The node types that `_changed` may change."""
+Kinds: TypeAlias = Mapping[type[ast.AST], Sequence[Any]]
+"""Syntax nodes by their type, outer before inner; a type without nodes gives none."""
+
+
+def by_kind(nodes: Iterable[ast.AST]) -> Kinds:
+    found: Kinds = defaultdict(list)
+    for node in nodes:
+        found[type(node)].append(node)  # type: ignore[attr-defined]
+    return found
 
 
 def walked(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree without contexts, outer before inner, twice as fast as ast.walk; nodes may be changed."""
+    """The nodes of a tree without contexts, outer before inner, faster than ast.walk; nodes may be changed."""
     stack = [tree]
     while stack:
         node = stack.pop()
@@ -175,14 +205,13 @@ def walked(tree: ast.AST) -> Iterator[ast.AST]:
         for name in FIELDS[type(node)]:
             value = known.get(name)
             if type(value) is list:
-                stack += [v for v in value if isinstance(v, ast.AST)]
-            elif isinstance(value, ast.AST):
+                stack += [v for v in value if v is not None]  # a `**` in a dict has the key None
+            elif value is not None:
                 stack.append(value)
 
 
-TEXTS = frozenset(
-    {"arg", "asname", "attr", "conversion", "ctx", "id", "kind", "level", "module", "name", "simple", "type_comment"}
-)
+_TEXTS = "arg asname attr conversion ctx id is_async kind level module name simple type_comment"
+TEXTS = frozenset(_TEXTS.split())
 """Fields of syntax nodes that hold no nodes, except contexts."""
 
 
@@ -194,38 +223,24 @@ FIELDS: Mapping[type, tuple[str, ...]] = {
 """The fields of each kind of syntax node that may hold nodes."""
 
 
-def _changed(node: ast.AST) -> ast.AST:
-    """The replacement of a node, or the node itself."""
-    if isinstance(node, ast.Name):  # most nodes are unchanged
-        node.id = "RANGE__" if node.id == "range" else node.id
-        return node
-    match node:
-        case ast.For() | ast.comprehension():
-            node.iter = _call(node.iter, "EACH__", node.iter)
-        case ast.Starred(ctx=ast.Load()):
-            node.value = _call(node.value, "SOME__", node.value)
-        case ast.Assign(targets=[ast.Subscript(slice=ast.Slice())]):
-            node.value = _call(node.value, "SOME__", node.value)
-        case ast.Assign(targets=[ast.Attribute(value=ast.Attribute() as owner, attr=name)]):  # only for modules
-            made = _call(node, "setattr", owner, ast.copy_location(ast.Constant(name), node), node.value)
-            return ast.copy_location(ast.Expr(made), node)
-        case ast.Call(func=ast.Name(id="str") as function):
-            function.id = "TEXT__"
-        case ast.Call(func=ast.Attribute(attr="join", value=text)):
-            return _call(node, "JOIN__", text, *node.args)
-        case ast.Call(func=ast.Attribute(attr="extend")):
-            node.args = [_call(arg, "SOME__", arg) for arg in node.args]
-        case ast.JoinedStr():
-            return _call(node, "TEXT__", *[v.value if isinstance(v, ast.FormattedValue) else v for v in node.values])
-        case ast.BinOp() if type(node.op) in OPERATORS:
-            return _call(node, OPERATORS[type(node.op)][0], node.left, node.right)
-        case ast.AugAssign(target=ast.Name(id=name)) if type(node.op) in IN_PLACE:
-            read = ast.copy_location(ast.Name(name, ast.Load()), node)
-            changed = _call(node, IN_PLACE[type(node.op)][0], read, node.value)
-            return ast.copy_location(ast.Assign([node.target], changed), node)
-    return node
+def _name(name: str, at: ast.stmt | ast.expr) -> ast.expr:
+    return ast.copy_location(ast.Name(name, ast.Load()), at)
 
 
-def _call(at: ast.stmt | ast.expr, name: str, *args: ast.expr) -> ast.expr:
-    function = ast.copy_location(ast.Name(name, ast.Load()), at)
-    return ast.copy_location(ast.Call(function, list(args), []), at)
+def _call_at(at: ast.stmt | ast.expr, name: str, *args: ast.expr) -> ast.expr:
+    return ast.copy_location(ast.Call(_name(name, at), list(args), []), at)
+
+
+def _call(name: str, first: ast.expr, *more: ast.expr) -> ast.expr:
+    return _call_at(first, name, first, *more)
+
+
+def _call_instead(node: ast.expr, name: str, *args: ast.expr) -> None:
+    """Makes an expression a call."""
+    _become(node, ast.Call, func=_name(name, node), args=list(args), keywords=[])
+
+
+def _become(node: Any, kind: type[ast.AST], **fields: object) -> None:
+    """Makes a node another one, at its place."""
+    node.__class__ = kind
+    node.__dict__.update(fields)

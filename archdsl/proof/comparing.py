@@ -49,7 +49,8 @@ class Proof:
         self.text, self.graph, self.augmentation = text, graph, augmentation
         self.folding, self.recompute, self.parallel = folding, recompute, parallel
         self.inference = folding is not None
-        self.owners: list[tuple[str, Layer | ModuleWeight]] = []
+        self.counting: list[tuple[str, Layer]] = []
+        """The layers that keep statistics, with their paths."""
 
     def run(self) -> None:
         try:
@@ -62,7 +63,7 @@ class Proof:
             forget()
 
     def _run(self) -> None:
-        meaning = Meaning(self.graph, training=not self.inference, gradients=not self.inference)
+        meaning = Meaning(self.graph, gradients=not self.inference, moves="permute" in self.text)
         name = self.augmentation[0] if self.augmentation else None
         helpers = list(meaning.helpers)
         if self.parallel is not None:
@@ -73,10 +74,11 @@ class Proof:
             helpers += TEXTS
         outside = {kind.imported: (kind.module, kind.target) for kind in self.graph.outside}
         text = read(self.text, helpers, name, outside)
-        run = Run(meaning.table)
+        meaning.compute(training=not self.inference)
+        run = Run(meaning.table, training=not self.inference)
         model, guards = self.make(text, run, meaning)
         self.compare_state(model, meaning)
-        self.finished(model, meaning, True)
+        self.finished(model, meaning)
         self.forwards(model, meaning, run)
         if self.parallel is not None:
             compare_parallel(self.parallel, text, self.space, model)
@@ -88,12 +90,15 @@ class Proof:
             norms, weights = len(self.folding.folded), 6 * len(self.folding.training)
             self.library.budget.left += norms * weights
             compare_weights(walked, self.space.get("fold_batchnorms", dict))  # type: ignore[arg-type]
-        if not self.inference and (text.by_mode or self.graph.of_training() or self.graph.training is not None):
-            meaning = Meaning(self.graph, training=False, gradients=True)
-            run = Run(meaning.table)
-            model, guards = self.make(text, run, meaning)
-            self.compare_state(model, meaning)
-            self.finished(model, meaning, False)
+            return
+        differs = any(output.training for output in self.graph.outputs)
+        if text.by_mode or differs or self.graph.training is not None:
+            if differs:
+                meaning.compute(training=False)
+            for guard in guards:
+                guard.calls.clear()
+            _in_mode(model, training=False)
+            run.training = False
             self.forwards(model, meaning, run)
             compare_guards(guards, self.graph.sizes)
 
@@ -101,7 +106,7 @@ class Proof:
         """The constructed model of a text, and its guards."""
         outside = meaning.outside
         library = self.library = Library(run)
-        space = self.space = library.globals()
+        space = self.space = library.globals(repeats=bool(self.recompute.scopes))
         imported = {kind.imported: object() for kind in self.graph.outside}
         made: dict[str, object] = {**imported}
         made |= {h.name: h.made or library.function(h, h.name in outside) for h in text.helpers.values()}
@@ -120,10 +125,7 @@ class Proof:
         guards: list[Guard] = []
         for name, function in text.functions.items():
             if is_guard(function):
-                numbers = frozenset(
-                    n.value for n in ast.walk(function) if isinstance(n, ast.Constant) and type(n.value) is int
-                )
-                guard = Guard(space[name], numbers)  # type: ignore[arg-type]  # a function of the text
+                guard = Guard(space[name], function, space, library.budget)  # type: ignore[arg-type]  # a function of the text
                 guards.append(guard)
                 space[name] = guard
         if "dynamic_shapes" in space:
@@ -143,20 +145,16 @@ class Proof:
             raise Unproved("ends with a class that is no module")
         return model, guards
 
-    def finished(self, model: Module, meaning: Meaning, training: bool) -> None:
-        """The modes in which a model starts; from here on only `train` and `eval` may change it."""
-        modules = list(model.modules())
+    def finished(self, model: Module, meaning: Meaning) -> None:
+        """Compares the modes in which a model starts; from here on nothing may change it."""
         starts = not self.inference or not (meaning.statistics or self.graph.outside)
-        if any(module.training != starts for module in modules):
-            raise Unproved("does not start in the mode that its form needs, with all its members")
-        model.train(training and starts)
+        for module in model.modules():
+            if module.training is not starts:
+                raise Unproved("does not start in the mode that its form needs, with all its members")
         if self.parallel is not None:
             mark_units(self.parallel, model)
-        for module in modules:
+        for module in model.modules():
             module._seal()
-        self.owners = list(_owners(model))
-        if len({id(made) for _, made in self.owners}) < len(self.owners):
-            raise Unproved("has the same weights twice")
 
     def compare_inputs(self, model: ast.ClassDef) -> None:
         """The arguments of `forward`, by name: a single one may be passed as for PyTorch's layers."""
@@ -176,6 +174,9 @@ class Proof:
     def compare_state(self, model: Module, meaning: Meaning) -> None:
         """Compares the keys in order, sizes, trainability and initialisation; binds the weights to terms."""
         found = list(_owners(model))
+        if len({id(made) for _, made in found}) < len(found):
+            raise Unproved("has the same weights twice")
+        self.counting = [(path, made) for path, made in found if isinstance(made, Layer) and made.spec.has_statistics]
         wanted = _in_order_of(found, meaning, self.graph)
         for (path, owner), (where, made) in zip(wanted, found, strict=False):
             if path != where:
@@ -216,11 +217,11 @@ class Proof:
 
     def forward(self, model: Module, meaning: Meaning, run: Run) -> None:
         table = meaning.table
-        table.ran.clear()
+        table.rewind(0)
+        table.counted.clear()
         run.recomputed.clear()
-        for _, made in self.owners:
-            if isinstance(made, Layer):
-                made.reset()
+        for _, layer in self.counting:
+            layer.reset()
         inputs = [Tensor(table, term, Storage(kept="what the caller gave")) for term in meaning.inputs]
         given = model(*inputs)
         names = [name for name, _ in meaning.outputs]
@@ -236,28 +237,38 @@ class Proof:
             if tensor is None:
                 if value is not None:
                     raise Unproved(f"gives the output `{name}` while it does not train")
-            elif not isinstance(value, Tensor) or (value.read(), value.order) != meaning.values[tensor]:
+            elif (
+                not isinstance(value, Tensor)
+                or (value.read(), value.order) != meaning.values[tensor.node][tensor.index]
+            ):
                 raise Unproved(f"gives something else as the output{f' `{name}`' if name else ''}")
         if +table.ran != meaning.ran:
             raise Unproved("draws at random more or less often than the network")
-        for path, made in self.owners:
-            if isinstance(made, Layer) and made.spec.has_statistics:
-                wanted = meaning.statistics.get(path, [])
-                if made.updates is None or len(made.updates) != len(wanted):
-                    raise Unproved(f"updates the statistics of `{path}` more or less often than the network")
-                if made.updates != wanted:
-                    raise Unproved(f"updates the statistics of `{path}` by other tensors, or in another order")
+        for path, layer in self.counting if run.training else ():
+            wanted, found = meaning.statistics.get(path, []), layer.updates
+            if found is None or len(found) != len(wanted):
+                raise Unproved(f"updates the statistics of `{path}` more or less often than the network")
+            if found != wanted:
+                raise Unproved(f"updates the statistics of `{path}` by other tensors, or in another order")
         self.compare_recomputed(model, meaning, run)
 
     def compare_recomputed(self, model: Module, meaning: Meaning, run: Run) -> None:
         """Compares the recomputed parts with the chosen scopes."""
         if not run.state.get("grad", True) or run.state.get("exporting", False):
             return
+        if not run.recomputed and not self.recompute.scopes:
+            return
         paths = {id(module): path[:-1] for path, module in model._named(True)}
         found = sorted(paths.get(id(module), "?") for module in run.recomputed)
         wanted = sorted(s.path for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes()))
         if found != wanted:
             raise Unproved("recomputes other parts than those chosen")
+
+
+def _in_mode(model: Module, training: bool) -> None:
+    """What `train` and `eval` do."""
+    for module in model.modules():
+        module.__dict__["training"] = training
 
 
 def _is_named(name: str, said: str) -> bool:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from random import Random
 from typing import Any, TypeAlias
 
 from archdsl.graph import Graph, Node
 from archdsl.graph import Tensor as Edge
+from archdsl.ops.base import Weight
 from archdsl.ops.channels import Slice
 from archdsl.ops.norm import Batchnorm
 from archdsl.proof.errors import Unproved
@@ -35,8 +36,8 @@ class Correspondence:
     old: Graph
     new: Graph
     folding: Folding
-    stands: dict[Edge, tuple[Edge, Runs]] = field(default_factory=dict)
-    """For each tensor of the network, that of the form and what it absorbed."""
+    stands: dict[int, list[tuple[Edge, Runs]]] = field(default_factory=dict)
+    """For each result of each node of the network, the tensor of the form, and what that absorbed."""
     pairs: list[tuple[Node, Node]] = field(default_factory=list)
     taken: dict[Node, Runs] = field(default_factory=dict)
     """For each convolution that absorbs something, what."""
@@ -60,18 +61,18 @@ class Correspondence:
                 raise Unproved("gives another output in its form for inference")
 
     def _step(self, node: Node, rest: Iterator[Node]) -> None:
-        result = Edge(node.id)
+        given = [self.stands[t.node][t.index] for t in node.inputs]
         if node.operation.family == "regularisation":
-            self.stands[result] = self.stands[node.inputs[0]]
+            self.stands[node.id] = [given[0]]
             return
         if node in self.folding.folded:
-            tensor, runs = self.stands[node.inputs[0]]
+            tensor, runs = given[0]
             at = 0
             for count, chain in runs:
                 if chain[:1] != ((node, at),):
                     raise Unproved(f"leaves out `{node.path}` where no convolution took it in")
                 at += count
-            self.stands[result] = (tensor, [(count, chain[1:]) for count, chain in runs])
+            self.stands[node.id] = [(tensor, [(count, chain[1:]) for count, chain in runs])]
             return
         new = next(rest, None)
         if new is None or not self._alike(node, new):
@@ -79,15 +80,14 @@ class Correspondence:
         self.pairs.append((node, new))
         if not self._feeds(node, new):
             raise Unproved(f"feeds `{node.path}` otherwise in its form for inference")
-        for i, runs in enumerate(self._given(node)):
-            self.stands[Edge(node.id, i)] = (Edge(new.id, i), runs)
+        self.stands[node.id] = [(Edge(new.id, i), runs) for i, runs in enumerate(self._given(node))]
 
     def _feeds(self, old: Node, new: Node) -> bool:
         """Whether both take the same tensors: where only a size is of use, any tensor of that size."""
         if len(old.inputs) != len(new.inputs):
             return False
         for position, (ours, theirs) in enumerate(zip(old.inputs, new.inputs, strict=True)):
-            wanted = self.stands[ours][0]
+            wanted, _ = self.stands[ours.node][ours.index]
             if theirs == wanted:
                 continue
             given, real = self.new.node(theirs), self.new.node(wanted)
@@ -112,7 +112,7 @@ class Correspondence:
         if node in self.taken:
             self._plain(node.inputs[0])
             return [self.taken[node]]
-        inputs = [self.stands[t][1] for t in node.inputs]
+        inputs = [self.stands[t.node][t.index][1] for t in node.inputs]
         axis = getattr(node.operation, "axis", 0)
         match node.operation.name:
             case "concat" if not axis:
@@ -134,7 +134,7 @@ class Correspondence:
 
     def _plain(self, tensor: Edge) -> Edge:
         """The tensor of the form, which must equal that of the network."""
-        stands, runs = self.stands[tensor]
+        stands, runs = self.stands[tensor.node][tensor.index]
         if any(chain for _, chain in runs):
             raise Unproved(f"takes a batchnorm into `{self.old.node(tensor).path}`, which something else reads")
         return stands
@@ -173,23 +173,25 @@ def _put(runs: Runs, start: int, count: int, taken: tuple[Node, int]) -> Runs:
 class Channels:
     """A stand-in for a weight tensor, by its output channels: runs of channels with one number each.
 
-    `shape` is that of the tensor. `layout` is `out` if the output channels come first; the weights of a transposed
-    convolution are `in`, or `groups of in` or `groups of out` once their groups have an axis.
+    `sizes` are the numbers of channels of the runs, `shape` is that of the tensor. `layout` is `out` if the output
+    channels come first; the weights of a transposed convolution are `in`, or `groups of in` or `groups of out` once
+    their groups have an axis. `own`: it may be overwritten, since it is not the caller's, or a view of that.
     """
+
+    __slots__ = ("groups", "layout", "own", "shape", "sizes", "values")
 
     def __init__(
         self,
-        runs: Iterable[tuple[int, float]],
+        sizes: tuple[int, ...],
+        values: Sequence[float],
         shape: tuple[int, ...] | None = None,
         layout: str = "out",
         groups: int = 0,
         own: bool = True,
     ) -> None:
-        self.runs = [(size, value) for size, value in runs if size]
-        self.shape = shape or (sum(size for size, _ in self.runs),)
-        self.layout, self.groups = layout, groups
-        self.own = own
-        """Whether it may be overwritten: it is not the caller's, or a view of that."""
+        self.sizes, self.values = sizes, values
+        self.shape = shape or (sum(sizes),)
+        self.layout, self.groups, self.own = layout, groups, own
 
     @property
     def ndim(self) -> int:
@@ -204,7 +206,7 @@ class Channels:
             raise Unproved("takes the input channels of a transposed convolution for its output channels")
 
     def map(self, function: Callable[[float], float]) -> Channels:
-        return Channels([(size, function(value)) for size, value in self.runs], self.shape, self.layout, self.groups)
+        return Channels(self.sizes, [function(v) for v in self.values], self.shape, self.layout, self.groups)
 
     def _with(self, other: object, function: Callable[[float, float], float]) -> Channels:
         if isinstance(other, int | float):
@@ -213,21 +215,8 @@ class Channels:
             raise Unproved("computes with weights of unlike sizes")
         if self.shape != other.shape and any(b not in (1, a) for a, b in zip(self.shape, other.shape, strict=True)):
             raise Unproved("computes with weights of unlike sizes")
-        pairs = zip(self.runs, other.runs, strict=False)
-        if len(self.runs) == len(other.runs) and all(a[0] == b[0] for a, b in pairs):
-            found = [(size, function(x, y)) for (size, x), (_, y) in zip(self.runs, other.runs, strict=True)]
-            return Channels(found, self.shape)
-        found = []
-        ours, theirs = list(reversed(self.runs)), list(reversed(other.runs))
-        while ours:
-            (a, x), (b, y) = ours.pop(), theirs.pop()
-            size = min(a, b)
-            found.append((size, function(x, y)))
-            if a > size:
-                ours.append((a - size, x))
-            if b > size:
-                theirs.append((b - size, y))
-        return Channels(found, self.shape)
+        sizes, ours, theirs = _aligned(self, other)
+        return Channels(sizes, [*map(function, ours, theirs)], self.shape)
 
     def __add__(self, other: object) -> Channels:
         return self._with(other, operator.add)
@@ -242,20 +231,20 @@ class Channels:
         return self._with(other, operator.truediv)
 
     def __neg__(self) -> Channels:
-        return self.map(lambda value: -value)
+        return self.map(operator.neg)
 
     def __getitem__(self, part: slice) -> Channels:
         self._first()
-        runs = self._part(part.start, part.stop)
-        return Channels(runs, (sum(size for size, _ in runs), *self.shape[1:]), own=False)
+        sizes, values = self._part(part.start, part.stop)
+        return Channels(sizes, values, (sum(sizes), *self.shape[1:]), own=False)
 
-    def _part(self, start: int, stop: int) -> list[tuple[int, float]]:
-        found: list[tuple[int, float]] = []
-        at = 0
-        for size, value in self.runs:
-            found.append((max(0, min(stop, at + size) - max(start, at)), value))
-            at += size
-        return found
+    def _part(self, start: int, stop: int) -> tuple[tuple[int, ...], Sequence[float]]:
+        if start == 0 and stop == self.shape[0]:
+            return self.sizes, self.values
+        ends = accumulate(self.sizes)
+        counts = [max(0, min(stop, end) - max(start, end - n)) for end, n in zip(ends, self.sizes, strict=True)]
+        kept = [(n, v) for n, v in zip(counts, self.values, strict=True) if n]
+        return tuple([n for n, _ in kept]), [v for _, v in kept]
 
     def __setitem__(self, part: slice, new: Channels) -> None:
         total = len(self)
@@ -263,56 +252,73 @@ class Channels:
             raise Unproved("overwrites the weights that it was given")
         if len(new) != part.stop - part.start or part.stop > total or new.shape[1:] != self.shape[1:]:
             raise Unproved("puts weights where they do not fit")
-        self.runs = [r for r in (*self._part(0, part.start), *new.runs, *self._part(part.stop, total)) if r[0]]
+        before, after = self._part(0, part.start), self._part(part.stop, total)
+        self.sizes = (*before[0], *new.sizes, *after[0])
+        self.values = [*before[1], *new.values, *after[1]]
 
     def clone(self) -> Channels:
-        return Channels(self.runs, self.shape, self.layout, self.groups)
+        return Channels(self.sizes, self.values, self.shape, self.layout, self.groups)
 
     def new_zeros(self, count: int) -> Channels:
-        return Channels([(count, 0.0)])
+        return Channels((count,), (0.0,))
 
     def reshape(self, first: int, *sizes: int) -> Channels:
         if first == -1:  # a factor for each output channel
             if len(self) == 0 or self.ndim != 1 or any(n != 1 for n in sizes):
                 raise Unproved("brings factors to another size than one for each channel")
-            return Channels(self.runs, (*self.shape, *sizes), own=False)
+            return Channels(self.sizes, self.values, (*self.shape, *sizes), own=False)
         if first != self.groups or self.layout not in ("in", "out") or sizes != (-1, *self.shape[1:]):
             raise Unproved("takes a transposed convolution for one of other groups")
-        shape = (first, self.shape[0] // first, *self.shape[1:])
-        return Channels(self.runs, shape, f"groups of {self.layout}", self.groups, self.own)
+        return self._turned((first, self.shape[0] // first, *self.shape[1:]), f"groups of {self.layout}")
 
     def transpose(self, first: int, second: int) -> Channels:
         turned = {"groups of in": "groups of out", "groups of out": "groups of in"}
         if (first, second) != (1, 2) or self.layout not in turned:
             raise Unproved("turns weights another way")
         a, b, c, *rest = self.shape
-        return Channels(self.runs, (a, c, b, *rest), turned[self.layout], self.groups, self.own)
+        return self._turned((a, c, b, *rest), turned[self.layout])
 
     def flatten(self, first: int, last: int) -> Channels:
         if (first, last) != (0, 1) or not self.layout.startswith("groups of "):
             raise Unproved("flattens weights another way")
         a, b, *rest = self.shape
-        layout = self.layout.removeprefix("groups of ")
-        return Channels(self.runs, (a * b, *rest), layout, self.groups, self.own)
+        return self._turned((a * b, *rest), self.layout.removeprefix("groups of "))
+
+    def _turned(self, shape: tuple[int, ...], layout: str) -> Channels:
+        return Channels(self.sizes, self.values, shape, layout, self.groups, self.own)
 
     def equals(self, other: Channels) -> bool:
         """Whether they are equal, up to rounding."""
         if self is other:
             return True
-        if self.layout != other.layout or self.shape != other.shape:
+        if self.layout != other.layout or self.shape != other.shape or sum(self.sizes) != sum(other.sizes):
             return False
-        pairs = zip(_united(self.runs), _united(other.runs), strict=False)
-        same = all(a[0] == b[0] and math.isclose(a[1], b[1], rel_tol=1e-9, abs_tol=1e-12) for a, b in pairs)
-        return same and len(_united(self.runs)) == len(_united(other.runs))
+        _, ours, theirs = _aligned(self, other)
+        return all(map(_is_close, ours, theirs))
 
 
-def _united(runs: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    found: list[tuple[int, float]] = []
-    for size, value in runs:
-        if found and math.isclose(found[-1][1], value, rel_tol=1e-9, abs_tol=1e-12):
-            found[-1] = (found[-1][0] + size, found[-1][1])
-        else:
-            found.append((size, value))
+def _is_close(a: float, b: float) -> bool:
+    return a == b or math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def _aligned(a: Channels, b: Channels) -> tuple[tuple[int, ...], Sequence[float], Sequence[float]]:
+    """The numbers of two tensors with equally many channels, in the same runs."""
+    if a.sizes is b.sizes or a.sizes == b.sizes:
+        return a.sizes, a.values, b.values
+    ends = sorted({*accumulate(a.sizes), *accumulate(b.sizes)})
+    sizes = tuple([end - start for start, end in pairwise([0, *ends])])
+    return sizes, _at(ends, a), _at(ends, b)
+
+
+def _at(ends: Sequence[int], tensor: Channels) -> list[float]:
+    """The numbers of a tensor in the runs with these ends, among which are those of its own."""
+    runs = zip(accumulate(tensor.sizes), tensor.values, strict=True)
+    end, value = next(runs)
+    found: list[float] = []
+    for at in ends:
+        if at > end:
+            end, value = next(runs)
+        found.append(value)
     return found
 
 
@@ -326,19 +332,28 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
         for part in parts:
             ends.setdefault(norm, set()).update((part.at, part.at + part.count))
             ends.setdefault(part.convolution, set()).update((part.start, part.start + part.count))
-    weights = {node: node.operation.weights(graph.shapes(node.inputs)) for node in graph.nodes()}
-    for node, own_weights in weights.items():
-        for weight in own_weights:
-            groups = node.operation.groups if node.operation.name == "upconv" and weight.name == "weight" else 0  # type: ignore[attr-defined]
+    weights: dict[object, tuple[Weight, ...]] = {}
+    """Those of equal operations."""
+    own: dict[Node, list[str]] = {}
+    """The keys of each node."""
+    for node in graph.nodes():
+        operation, shapes = node.operation, graph.shapes(node.inputs)
+        declared = weights.get((id(operation), shapes))
+        if declared is None:
+            declared = weights[id(operation), shapes] = operation.weights(shapes)
+        own[node] = [_key(node, weight.name) for weight in declared]
+        for key, weight in zip(own[node], declared, strict=True):
+            groups = operation.groups if operation.name == "upconv" and weight.name == "weight" else 0  # type: ignore[attr-defined]
             count = weight.shape[1] * groups if groups else (*weight.shape, 1)[0]
-            runs = [(size, random.uniform(0.5, 2.0)) for size in _lengths(count, frozenset(ends.get(node, ())))]
-            state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups, own=False)
+            sizes = _lengths(count, frozenset(ends.get(node, ())))
+            values = [random.uniform(0.5, 2.0) for _ in sizes]
+            state[key] = Channels(sizes, values, weight.shape, "in" if groups else "out", groups, own=False)
     wanted: dict[str, Channels] = {}
     for old, new in walked.pairs:
-        own = {_key(new, w.name): state[_key(old, w.name)] for w in weights[old]}
+        found = {new.path + key.removeprefix(old.path): state[key] for key in own[old]}
         if old in walked.taken:
-            own[_key(new, "weight")], own[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
-        for key, tensor in own.items():
+            found[_key(new, "weight")], found[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
+        for key, tensor in found.items():
             if not wanted.setdefault(key, tensor).equals(tensor):
                 raise Unproved(f"needs `{key}` in two ways for inference")
     given = dict(state)
@@ -352,42 +367,50 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
             raise Unproved(f"makes another `{key}` for inference")
 
 
-@lru_cache(maxsize=256)
-def _lengths(count: int, ends: frozenset[int]) -> list[int]:
+@lru_cache(maxsize=4096)
+def _lengths(count: int, ends: frozenset[int]) -> tuple[int, ...]:
     """Runs with one number each: the channels around every end of a range differ from all others."""
     cuts = sorted({n for end in (0, count, *ends) for n in (end - 1, end, end + 1) if 0 <= n <= count} | {0, count})
-    return [b - a for a, b in pairwise(cuts)] or [count]
+    return tuple([b - a for a, b in pairwise(cuts)]) or (count,)
 
 
 def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:
     """The weight and bias of a convolution with what it absorbs: y = (x - mean) / √(var + eps) · weight + bias."""
     weight = state[_key(conv, "weight")]
-    count = sum(size for size, _ in runs)
-    bias = state.get(_key(conv, "bias"), Channels([(count, 0.0)]))
-    factor, shift = Channels([]), Channels([])
+    found: list[tuple[Channels, Channels]] = []
     for size, chain in runs:
-        all_scale, all_move = Channels([(size, 1.0)]), Channels([(size, 0.0)])
-        for norm, at in chain:
+        factor, shift = Channels((size,), (1.0,)), Channels((size,), (0.0,))
+        for i, (norm, at) in enumerate(chain):
             scale, move = _of_norm(norm, slice(at, at + size), state)
-            all_scale, all_move = all_scale * scale, all_move * scale + move
-        factor.runs += all_scale.runs
-        shift.runs += all_move.runs
-    factor, shift = Channels(factor.runs), Channels(shift.runs)
-    made = Channels(weight.runs) * factor
-    return Channels(made.runs, weight.shape, weight.layout, weight.groups), bias * factor + shift
+            factor, shift = (factor * scale, shift * scale + move) if i else (scale, move)
+        found.append((factor, shift))
+    factor, shift = (_joined(parts) for parts in zip(*found, strict=True))
+    made = Channels(weight.sizes, weight.values) * factor
+    bias = state.get(_key(conv, "bias"))
+    return (
+        Channels(made.sizes, made.values, weight.shape, weight.layout, weight.groups),
+        shift if bias is None else bias * factor + shift,
+    )
+
+
+def _joined(parts: Sequence[Channels]) -> Channels:
+    if len(parts) == 1:
+        return parts[0]
+    return Channels(tuple([n for p in parts for n in p.sizes]), [v for p in parts for v in p.values])
 
 
 def _of_norm(norm: Node, part: slice, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:
     """The factor and the shift of some channels of a batchnorm."""
     operation = norm.operation
     assert isinstance(operation, Batchnorm)
-    eps = operation.eps
-    scale = state[_key(norm, "running_var")][part].map(lambda v: 1 / math.sqrt(v + eps))
-    move = -(state[_key(norm, "running_mean")][part] * scale)
+    mean, var = (state[_key(norm, name)][part] for name in ("running_mean", "running_var"))
+    factors = [1 / math.sqrt(v + operation.eps) for v in var.values]
+    if operation.affine:  # all tensors of a batchnorm have the same runs
+        factors = [*map(operator.mul, factors, state[_key(norm, "weight")][part].values)]
+    shifts = [-m * f for m, f in zip(mean.values, factors, strict=True)]
     if operation.affine:
-        gain = state[_key(norm, "weight")][part]
-        scale, move = scale * gain, move * gain + state[_key(norm, "bias")][part]
-    return scale, move
+        shifts = [*map(operator.add, shifts, state[_key(norm, "bias")][part].values)]
+    return Channels(mean.sizes, factors), Channels(mean.sizes, shifts)
 
 
 def _key(node: Node, name: str) -> str:

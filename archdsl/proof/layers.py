@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import DEVICE, DTYPE, ONES, ZEROS, Buffer, Filled, Module, Parameter
 from archdsl.proof.pytorch import INNER, REQUIRED, SIGNATURES, WEIGHTY, weights
-from archdsl.proof.terms import Tensor, frozen, named, results
+from archdsl.proof.terms import Table, Tensor, frozen, named, results
 
 
 class Spec:
@@ -30,13 +30,17 @@ class Spec:
             self.placed = kwargs.pop("device", None) is DEVICE and kwargs.pop("dtype", None) is DTYPE
         if unknown := kwargs.keys() - signature.keys():
             raise Unproved(f"gives {self.kind} the argument `{min(unknown)}`, which it has not got")
-        values = {**signature, **given, **kwargs}
+        given |= kwargs
+        values = {**signature, **given}
         if missing := [n for n, v in values.items() if v is REQUIRED]:
             raise Unproved(f"makes {self.kind} without `{missing[0]}`")
-        _check_types(self.kind, values, rank_of(made.base))
+        _check_types(self.kind, given, rank_of(made.base))
         self.overwrites = bool(values.pop("inplace", False))
         if "kernel_size" in values and values.get("stride", 1) is None:
             values["stride"] = values["kernel_size"]
+        for name in ("kdim", "vdim"):
+            if name in values and values[name] is None:
+                values[name] = values["embed_dim"]
         self.arguments = {k: _collapsed(v) if k != "normalized_shape" else v for k, v in values.items()}
         self.key = (self.kind, frozen(tuple(self.arguments.values()), []))
         self.hash = hash(self.key)
@@ -182,8 +186,19 @@ class Layer(Module):
     @property
     def updates(self) -> list[tuple[int, ...]] | None:
         """The terms that went into its statistics, in order; None if they disagree."""
-        runs = [self.__dict__["runs"]] if self.is_as_made else [b.updates for b in self._buffers.values()]
-        return runs[0] if all(r == runs[0] for r in runs) else None
+        if self.is_as_made:
+            return self.__dict__["runs"]  # type: ignore[no-any-return]
+        first, *others = [b.updates for b in self._buffers.values()]
+        return first if all([updates == first for updates in others]) else None
+
+    def counting(self, taken: tuple[int, ...], table: Table) -> None:
+        """Updates its statistics by these terms."""
+        table.counted.append((self, taken))
+        if self.is_as_made:
+            self.__dict__["runs"].append(taken)
+        else:
+            for buffer in self._buffers.values():
+                buffer.updates.append(taken)
 
     def forward(self, *inputs: Any) -> Any:
         spec: Spec = self.__dict__["spec"]
@@ -192,12 +207,7 @@ class Layer(Module):
         if (spec.is_random or spec.has_statistics) and "_sealed" not in self.__dict__:
             raise Unproved(f"runs a {spec.kind} that is no member of the model, and never leaves its mode")
         if spec.has_statistics:
-            taken = tuple([x.read().number for x in inputs])
-            if self.is_as_made:
-                self.__dict__["runs"].append(taken)
-            else:
-                for buffer in self._buffers.values():
-                    buffer.updates.append(taken)
+            self.counting(tuple([x.read().number for x in inputs]), inputs[0].table)
         return compute(spec, self.__dict__["path"], inputs)
 
 
@@ -211,10 +221,8 @@ def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
     table = inputs[0].table
     table.latest = (spec, path if spec.parts else "", tuple([named(x) for x in inputs]))
     key, order = table.moved.get(table.latest, (table.latest, ()))
-    if spec.is_random:  # it draws anew each time
-        number = table.ran[key]
-        table.ran[key] += 1
-        key = (key, number)
+    if spec.is_random:
+        key = table.draw(key)
     entry = table.entries.get(key)
     if entry is None:
         entry = table.new(key, f"{spec.kind}{f' at `{path}`' if path else ''}")

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,7 @@ from archdsl.proof.modules import (
     Weight,
 )
 from archdsl.proof.reader import Helper
+from archdsl.proof.repeating import Repeatable
 from archdsl.proof.terms import Key, Several, Table, Tensor, apply, frozen
 from archdsl.proof.vocabulary import WORDS
 
@@ -74,12 +76,17 @@ class Run:
     """The answers that differ from plain training: see NORMAL."""
     asked: dict[str, bool] = field(default_factory=dict)
     """The questions of the text, in order, with the answers."""
+    questions: int = 0
+    """How often it asked, or ran something again: such a call does not always do the same."""
+    training: bool = True
+    """Whether the model trains; statistics are updated only then."""
     recomputed: list[Module] = field(default_factory=list)
     """The modules whose forward runs again in the backward pass."""
     dims: list[FreeDim] = field(default_factory=list)
     """The sizes that `dynamic_shapes` leaves dynamic."""
 
     def answer(self, question: str) -> bool:
+        self.questions += 1
         return self.asked.setdefault(question, self.state.get(question, NORMAL[question]))
 
 
@@ -171,8 +178,10 @@ class Library:
 
         return make
 
-    def globals(self) -> dict[str, object]:
+    def globals(self, repeats: bool = False) -> dict[str, object]:
+        """The names that a text has at first; `repeats`: it makes calls again."""
         words = {**BUILTINS, **self.budget.words(), "__import__": self.load}
+        words["FORWARD__"] = partial(Repeatable, run=self.run) if repeats else _itself
         return {"__name__": "built", "__builtins__": words}
 
     def known(self) -> Mapping[str, object]:
@@ -193,29 +202,36 @@ class Library:
         """torch.utils.checkpoint: runs its function now, and again in the backward pass on the same inputs."""
         if use_reentrant:
             raise Unproved("recomputes by the reentrant way")
-        if not isinstance(function, FunctionType) or set(function.__code__.co_freevars) - {"__class__"}:
+        code = function.function if isinstance(function, Repeatable) else function
+        if not isinstance(code, FunctionType) or set(code.__code__.co_freevars) - {"__class__"}:
             raise Unproved("recomputes a function that takes tensors from around it")
         for tensor in inputs:
             tensor.read()
             tensor.storage.kept = "what is computed a second time from it"
         self.run.recomputed.append(module)
+        self.run.questions += 1
         first, again = (nullcontext(), nullcontext()) if context_fn is None else context_fn()
         table = self.run.table
-        before = table.ran.copy()
+        drawn = len(table.drawn)
         buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
         with first:
             given = function(module, *inputs)
         if not self.run.state.get("compiling", False):  # under torch.compile, side effects happen once
-            after, table.ran = table.ran, before  # the second run draws the same random numbers
             count = len(self.run.recomputed)
+            first_draws = table.rewind(drawn)  # the second run draws the same random numbers
             with again:
                 function(module, *inputs)
-            table.ran = after
+            if table.drawn[drawn:] != first_draws:
+                raise Unproved("draws other random numbers when it runs again")
             del self.run.recomputed[count:]
         for owner, kept in buffers:
             if any(owner._buffers[name] is not buffer for name, buffer in kept.items()):
                 raise Unproved("leaves the statistics of a recomputed part in copies")
         return given
+
+
+def _itself(function: object) -> object:
+    return function
 
 
 class _Functions:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from archdsl.graph import Graph, Node, Scope
 from archdsl.graph import Tensor as Edge
-from archdsl.ops.base import Operation, Shape
+from archdsl.ops.base import Operation, Saves, Shape
 from archdsl.ops.base import Weight as OwnWeight
 from archdsl.ops.forms import ModuleForm, ParameterForm, TorchForm
 from archdsl.ops.init import RULES
@@ -26,8 +26,7 @@ MARK = "\0"
 """The name below a scope of its mark, which no member has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
+class Weight(NamedTuple):
     """A tensor of the state_dict: its size and initialisation."""
 
     key: str
@@ -50,6 +49,9 @@ class Declared:
     in_place: tuple[bool, bool] | None
     fresh: bool
     values: Mapping[str, object]
+    shapes: tuple[Shape, ...]
+    """Those of the results."""
+    may_be_none: bool
     last: Declared | None = None
     """The same for tensors with the channels last, if there is such a form and a text may use it."""
 
@@ -62,18 +64,21 @@ class Owner:
     declared: Declared
 
     def weights(self) -> list[Weight]:
-        return [replace(w, key=f"{self.path}.{w.key}" if w.key else self.path) for w in self.declared.weights]
+        return [w._replace(key=f"{self.path}.{w.key}" if w.key else self.path) for w in self.declared.weights]
 
 
 class Meaning:
-    """The terms of a graph in one mode, and the owners of its weights."""
+    """The terms of a graph, and the owners of its weights.
 
-    def __init__(self, graph: Graph, *, training: bool, gradients: bool) -> None:
+    `moves` says whether a text may move axes.
+    """
+
+    def __init__(self, graph: Graph, *, gradients: bool, moves: bool = True) -> None:
         self.graph = graph
         self.table = Table(gradients=gradients)
         self.library = Library(Run(self.table))
-        self.values: dict[Edge, tuple[Term, Order]] = {}
-        """The meaning of each tensor: a term, with its axes in some order."""
+        self.values: dict[int, list[tuple[Term, Order]]] = {}
+        """The meaning of each result of each node: a term, with its axes in some order."""
         self.inputs: list[Term] = []
         self.statistics: dict[str, list[tuple[int, ...]]] = {}
         """The paths of the layers that keep statistics and run, with the terms that they count, in order."""
@@ -83,33 +88,43 @@ class Meaning:
         """The texts of helpers that a file of this graph may contain."""
         self.outside: set[str] = set()
         """The names of the helpers around functions from outside, which may draw at random."""
-        outputs = [o for o in graph.outputs if training or not o.training]
-        self.outputs = [(o.name, None if o not in outputs else o.tensor) for o in graph.outputs]
-        self.live = graph.ancestors(o.tensor for o in outputs)
-        self._declared: dict[object, Declared] = {}
-        self._moves = any(n.operation.layout == "last" for n in graph.nodes())
-        """Whether a text may move axes: no network without an operation that prefers the channels last needs it."""
+        self._known: dict[object, Declared] = {}
+        self._moves = moves and any(n.operation.layout == "last" for n in graph.nodes())
+        """Whether moved axes matter: only a network with an operation that prefers the channels last moves any."""
+        self._declarations = {n.id: self._declared(n) for n in graph.nodes() if not n.operation.is_input}
         self.members: dict[str, Owner] = {}
         """The owners of weights, and layers in containers of their own (`mix.relu`), in order of placement."""
         self._met: set[Scope] = set()
-        self._scope: dict[str, object] = {}
         for node in graph.declared():
-            self._declare(node)
-        self._scope = {
+            if not node.operation.is_input:
+                self._own(node, self._declarations[node.id])
+        self._scope: dict[str, object] = {
             **{"__builtins__": {}, "torch": self.library.torch, "F": self.library.torch.nn.functional},
             **self.library.functions,
         }
-        for node in graph.nodes():
-            self._place(node)
+
+    def compute(self, training: bool) -> None:
+        """Fills the table with the steps of one mode, and no others; inputs and weights keep their terms."""
+        self.table.clear()
+        self.inputs.clear()
+        self.values.clear()
+        self.statistics.clear()
+        outputs = [o for o in self.graph.outputs if training or not o.training]
+        self.outputs = [(o.name, o.tensor if o in outputs else None) for o in self.graph.outputs]
+        self.live = self.graph.ancestors(o.tensor for o in outputs)
+        for node in self.graph.nodes():
+            if node.operation.is_input:
+                term = self.table.source(("input", len(self.inputs)), self.graph.shape(Edge(node.id)))
+                self.inputs.append(term)
+                self.values[node.id] = [(term, ())]
+            elif node.id in self.live:
+                self._place(node, self._declarations[node.id])
         self.ran = +self.table.ran
-        self.table.ran.clear()
+        self.table.rewind(0)
         self.table.open = False
 
-    def _declare(self, node: Node) -> None:
+    def _own(self, node: Node, found: Declared) -> None:
         """Gives a node's weights their owner."""
-        if node.operation.is_input:
-            return
-        found = self.declared(node)
         for scope in node.scope.calls():
             if scope in self._met:
                 break
@@ -120,31 +135,24 @@ class Meaning:
         if found.weights or (found.spec is not None and "." in node.name):
             self.members[node.path] = Owner(node.path, found)
 
-    def _place(self, node: Node) -> None:
-        if node.operation.family == "input":
-            shape = self.graph.shape(Edge(node.id))
-            term = self.table.source(("input", len(self.inputs)), shape)
-            self.inputs.append(term)
-            self.values[Edge(node.id)] = term, ()
-            return
-        found = self.declared(node)
-        if node.id not in self.live:
-            return
-        values = [self.values[t] for t in node.inputs]
-        tensors = [Tensor(self.table, term, order=order) for term, order in values]
+    def _place(self, node: Node, found: Declared) -> None:
+        """Computes the results of a node."""
+        table = self.table
+        values = [self.values[t.node][t.index] for t in node.inputs]
+        tensors = [Tensor(table, term, order=order) for term, order in values]
         if found.spec is not None and found.spec.has_statistics:
             self.statistics.setdefault(node.path, []).append(tuple([term.number for term, _ in values]))
-        known, self.table.latest = len(self.table.entries), None
+        known, table.latest = len(table.entries), None
         made = self._computed(node, found, tensors)
-        for i, tensor in enumerate(made):
-            if tensor.term.shape is None:
-                tensor.term.shape = _unmoved(self.graph.shape(Edge(node.id, i)), tensor.order)
-            tensor.term.batched = node.batched
-            tensor.term.may_be_none = node.operation.may_be_none(self.graph.shapes(node.inputs))
-            self.values[Edge(node.id, i)] = tensor.term, tensor.order
+        for shape, tensor in zip(found.shapes, made, strict=True):
+            term = tensor.term
+            if term.shape is None:
+                term.shape = _unmoved(shape, tensor.order)
+            term.batched, term.may_be_none = node.batched, found.may_be_none
+        self.values[node.id] = [(tensor.term, tensor.order) for tensor in made]
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
-        if len(self.table.entries) == known + 1:
-            entry = next(reversed(self.table.entries.values()))
+        if len(table.entries) == known + 1:
+            entry = next(reversed(table.entries.values()))
             entry.saves, entry.in_place, entry.fresh = found.saves, found.in_place, found.fresh
         if found.last is not None:
             self._allow_last(node, found.last, tensors, made)
@@ -167,7 +175,7 @@ class Meaning:
         table = self.table
         inputs, wanted = [_with_last(t) for t in tensors], [_with_last(t) for t in made]
         first, _ = table.moved.get(table.latest, (table.latest, ()))
-        known, ran = len(table.entries), table.ran.copy()
+        known, drawn = len(table.entries), len(table.drawn)
         given = self._computed(node, last, inputs)
         orders = {t.order for t in wanted}
         made_now = [*islice(reversed(table.entries), len(table.entries) - known)]
@@ -177,24 +185,24 @@ class Meaning:
         else:
             for key in made_now:
                 del table.entries[key]
-        table.ran = ran
+        table.rewind(drawn)
 
-    def declared(self, node: Node) -> Declared:
+    def _declared(self, node: Node) -> Declared:
         """The operation's declarations, computed once for equal operations."""
         shapes = self.graph.shapes(node.inputs)
         key = (id(node.operation), shapes)
-        found = self._declared.get(key)
+        found = self._known.get(key)
         if found is None:
-            outputs = tuple(self.graph.shape(Edge(node.id, i)) for i in range(len(node.shapes)))
-            found = self._declared[key] = _declared(
-                node.operation, shapes, outputs, node.operation.torch(shapes, outputs)
-            )
+            outputs = tuple([self.graph.shape(Edge(node.id, i)) for i in range(len(node.shapes))])
+            form = node.operation.torch(shapes, outputs)
+            gradients = self.table.gradients
+            found = self._known[key] = _declared(node.operation, shapes, outputs, form, gradients)
             self._know(found.form, node.operation.outside())
             if self._moves and any(len(shape) > 1 for shape in (*shapes, *outputs)):
-                form = node.operation.torch_last(shapes, outputs)
-                if form is not None:
-                    found.last = _declared(node.operation, shapes, outputs, form)
-                    self._know(form, node.operation.outside())
+                last = node.operation.torch_last(shapes, outputs)
+                if last is not None:
+                    found.last = _declared(node.operation, shapes, outputs, last, gradients)
+                    self._know(last, node.operation.outside())
         return found
 
     def _know(self, form: TorchForm, outside: object) -> None:
@@ -233,24 +241,31 @@ def _with_last(tensor: Tensor) -> Tensor:
     return tensor.permute(0, *range(2, rank), 1) if rank > 2 else tensor
 
 
-def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], form: TorchForm) -> Declared:
+def _declared(
+    operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], form: TorchForm, gradients: bool
+) -> Declared:
     declared = operation.weights(shapes)
     spec = _spec(form, declared) if isinstance(form, ModuleForm) else None
-    own = tuple(_weight(weight, form, spec) for weight in declared)
-    saves = operation.saves(shapes, outputs, False)
-    in_place = operation.saves(shapes, outputs, True) if operation.inplace else None
+    own = tuple([_weight(weight, form, spec) for weight in declared])
+    saves: list[tuple[bool, bool]] = []
+    for is_in_place in (False, True) if operation.inplace else (False,):
+        kept = operation.saves(shapes, outputs, is_in_place) if gradients else Saves()
+        saves.append((kept.inputs, kept.outputs))
     return Declared(
         form,
         spec,
         own,
         spec is not None
         and (
-            spec.outside or own == tuple(Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts)
+            spec.outside
+            or own == tuple([Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts])
         ),
-        (saves.inputs, saves.outputs),
-        None if in_place is None else (in_place.inputs, in_place.outputs),
+        saves[0],
+        saves[1] if operation.inplace else None,
         operation.own or operation.family in ("activation", "normalisation"),
         {a.name or "": a.value for a in form.arguments} if not isinstance(form, ModuleForm) else {},
+        outputs,
+        operation.may_be_none(shapes),
     )
 
 

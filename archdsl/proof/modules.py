@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -99,7 +99,7 @@ class Buffer(Weight):
     __slots__ = ()
 
     def clone(self) -> Buffer:
-        made = Buffer(replace(self.filled, taken=[]))
+        made = Buffer(Filled(self.sizes, self.filled.start, self.placed))
         if self.fixed:  # in a run, a copy has the same numbers
             Tensor.__init__(made, self.table, self.read(), Storage(kept="a weight"))
             made.fixed = True

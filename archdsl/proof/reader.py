@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 
-from archdsl.proof.budget import counted, walked
+from archdsl.proof.budget import Kinds, by_kind, count, walked
 from archdsl.proof.errors import Unproved
 from archdsl.proof.layers import LAYERS, Layer, layer_class, outside_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
-from archdsl.proof.vocabulary import FORBIDDEN, HELPERS, INNER, INTERNAL, OWN, check_vocabulary, wrong_at
+from archdsl.proof.vocabulary import FORBIDDEN, HELPERS, INNER, INTERNAL, OWN, check_vocabulary, of_self, wrong_at
 
 STATEMENTS = (
     *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AnnAssign),
@@ -28,8 +28,11 @@ EXPRESSIONS = (
 )
 KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base, *base.__subclasses__()))
 
-COSTLY = frozenset({ast.LShift, ast.MatMult})
+COSTLY = (ast.LShift, ast.MatMult)
 """Operators that no built file needs, and that can make small values large."""
+
+KEPT = FORBIDDEN | INTERNAL
+"""Attributes that a text may read only of `self`, where they are members of its own."""
 
 HOLDING = frozenset({"add_module", "register_parameter", "register_buffer", "_modules", "_parameters"})
 """Methods of modules with submodules."""
@@ -133,9 +136,12 @@ def read(
     if last is not None and last.name in found:
         raise Unproved("does not end with its model")
     tree.body = kept
-    by_mode = _check(tree)
-    check_vocabulary(kept, augmentation)
-    return Text(counted(tree), found, tuple(classes), functions, classes, by_mode)
+    parts = _parts(tree)
+    by_mode = any([_check(nodes) for nodes in parts.values()])
+    check_vocabulary(kept, parts, augmentation)
+    for nodes in parts.values():
+        count(nodes)
+    return Text(tree, found, tuple(classes), functions, classes, by_mode)
 
 
 def _stands_for(statement: ast.stmt, name: str) -> ast.stmt:
@@ -149,34 +155,61 @@ def _stands_for(statement: ast.stmt, name: str) -> ast.stmt:
     return made
 
 
-def _check(tree: ast.Module) -> bool:
-    """Raises Unproved if the text uses anything beyond the subset; returns whether it asks for `training`."""
-    by_mode = False
-    holders: set[int] = set()
-    for node in walked(tree):
-        kind = type(node)
+def _parts(tree: ast.Module) -> dict[ast.AST, Kinds]:
+    """The nodes of each function at the top or of a class, and, as those of the tree, all others."""
+    parts: dict[ast.AST, Kinds] = {}
+    rest: list[ast.AST] = []
+    for statement in tree.body:
+        inside = [statement]
+        if isinstance(statement, ast.ClassDef):
+            rest.append(statement)
+            inside = [*ast.iter_child_nodes(statement)]  # type: ignore[list-item]
+        for inner in inside:
+            if isinstance(inner, ast.FunctionDef):
+                parts[inner] = by_kind(walked(inner))
+            else:
+                rest += walked(inner)
+    parts[tree] = by_kind(rest)
+    return parts
+
+
+def _check(nodes: Kinds) -> bool:
+    """Raises Unproved if nodes are beyond the subset; returns whether they ask for `training`."""
+    for kind, found in nodes.items():
         if kind not in KNOWN:
-            raise wrong_at(node, f"holds a {kind.__name__}, which built files do not use")
-        if kind in COSTLY or (kind is ast.Constant and type(node.value) in (bytes, complex)):  # type: ignore[attr-defined]
+            raise wrong_at(found[0], f"holds a {kind.__name__}, which built files do not use")
+    for node in (n for kind in COSTLY for n in nodes[kind]):
+        raise wrong_at(node, "computes what built files do not")
+    for node in nodes[ast.Constant]:
+        if type(node.value) in (bytes, complex):
             raise wrong_at(node, "computes what built files do not")
-        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Pow):
+    for node in nodes[ast.AugAssign]:
+        if isinstance(node.op, ast.Pow):
             raise wrong_at(node, "computes what built files do not")
-        if isinstance(node, ast.FormattedValue) and (node.format_spec is not None or node.conversion != -1):
+    for node in nodes[ast.FormattedValue]:
+        if node.format_spec is not None or node.conversion != -1:
             raise wrong_at(node, "formats what built files do not")
-        if isinstance(node, ast.Name) and node.id in INNER:
+    for node in nodes[ast.Name]:
+        if node.id in INNER:
             raise wrong_at(node, f"uses `{node.id}`")
-        if isinstance(node, ast.Attribute):
-            name = node.attr
-            by_mode = by_mode or name == "training"
-            if name in HOLDING or isinstance(node.ctx, ast.Store):  # `self.a.b.add_module`, `self.a.b =`
-                holder: ast.expr = node.value if name in HOLDING else node
-                while isinstance(holder, ast.Attribute):
-                    holders.add(id(holder))
-                    holder = holder.value
-            own = id(node) in holders or (isinstance(node.value, ast.Name) and node.value.id == "self")
-            hidden = name.startswith("_") and name not in OWN
-            if hidden or (not own and (name in FORBIDDEN or name in INTERNAL)):
-                raise wrong_at(node, f"asks for `.{name}`")
+    return _check_attributes(nodes[ast.Attribute])
+
+
+def _check_attributes(nodes: Sequence[ast.Attribute]) -> bool:
+    holders: set[int] = set()
+    for node in nodes:
+        if node.attr in HOLDING or isinstance(node.ctx, ast.Store):  # `self.a.b.add_module`, `self.a.b =`
+            holder: ast.expr = node.value if node.attr in HOLDING else node
+            while isinstance(holder, ast.Attribute):
+                holders.add(id(holder))
+                holder = holder.value
+    by_mode = False
+    for node in nodes:
+        name = node.attr
+        by_mode = by_mode or name == "training"
+        is_hidden = name.startswith("_") and name not in OWN
+        if is_hidden or (name in KEPT and id(node) not in holders and not of_self(node)):
+            raise wrong_at(node, f"asks for `.{name}`")
     return by_mode
 
 

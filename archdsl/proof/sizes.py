@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import ast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import lcm
 from typing import Any
 
 from archdsl import dims
 from archdsl.dims import Choice, DimError, Expr, Region, SizeSet
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Edge
+from archdsl.proof.budget import Budget
 from archdsl.proof.errors import Unproved
 from archdsl.proof.library import FreeDim
 from archdsl.proof.terms import Size, dim_of
+from archdsl.proof.vocabulary import wrong_at
 
 SPAN = 4096
 """A check is tried on every size up to the period of the valid ones if that is no larger; else around their ends."""
@@ -21,23 +25,131 @@ SPAN = 4096
 
 @dataclass(slots=True, eq=False)
 class Guard:
-    """A function of a text that checks sizes: its calls in `forward` are recorded, and it is tried on numbers later."""
+    """A function of a text that checks sizes: its calls in `forward` are recorded, and it is tried on numbers later.
+
+    `definition` is its syntax, `space` the names of the text. Where it searches the nearest valid size for the words of
+    its error, it is tried without these words for most sizes.
+    """
 
     function: Callable[..., None]
-    numbers: frozenset[int] = frozenset()
-    """The numbers in its text, near which its answer may change."""
+    definition: ast.FunctionDef
+    space: dict[str, Any]
+    budget: Budget
     calls: dict[tuple[object, ...], None] = field(default_factory=dict)
     """The arguments of its calls, without repetitions."""
+    deciding: Callable[..., None] | None = None
+    """The function without the words of its error, if these take long."""
+    tried: int = 0
 
     def __call__(self, *args: object) -> None:
         self.calls[tuple(dim_of(a) if isinstance(a, Size) else a for a in args)] = None
 
     def accepts(self, *args: object) -> bool:
+        self.tried += 1
+        before = self.budget.left
         try:
-            self.function(*args)
+            (self.deciding if self.deciding and self.tried % WORDED else self.function)(*args)
         except ValueError:
+            if self.deciding is None and before - self.budget.left > LONG:
+                own = {**self.space}
+                exec(compile(ast.Module([_without_words(self.definition)], []), "<check>", "exec"), own)
+                self.deciding = own[self.definition.name]
             return False
         return True
+
+    def reach(self) -> tuple[int, int]:
+        """The size from which on its answers repeat at the latest, and their period. Raises Unproved if it has none."""
+        found = _Tests({a.arg for a in self.definition.args.args})
+        for statement in self.definition.body[: _decided(self.definition)]:
+            found.statement(statement)
+        return sum(found.numbers), lcm(*found.moduli)
+
+    def numbers(self) -> frozenset[int]:
+        """The numbers in its text, near which its answer may change."""
+        constants = (n.value for n in ast.walk(self.definition) if isinstance(n, ast.Constant))
+        return frozenset([n for n in constants if type(n) is int])
+
+
+LONG = 100
+"""The steps from which on an error takes long."""
+
+WORDED = 50
+"""Every how many sizes such an error is worded."""
+
+
+def _decided(check: ast.FunctionDef) -> int:
+    """The number of statements after which a check only words its error, and raises it. Raises Unproved."""
+    if not isinstance(check.body[-1], ast.Raise):
+        raise Unproved("has a check of sizes that does not end with its error")
+    return 1 + max((i for i, s in enumerate(check.body) if not isinstance(s, ast.Assign | ast.Raise)), default=-1)
+
+
+def _without_words(check: ast.FunctionDef) -> ast.FunctionDef:
+    """A check that raises its error at once."""
+    body = [*check.body[: _decided(check)], ast.Raise(ast.Name("ValueError", ast.Load()))]
+    return ast.fix_missing_locations(ast.FunctionDef(**{**vars(check), "body": body}))
+
+
+@dataclass(slots=True, eq=False)
+class _Tests:
+    """What decides in a check: comparisons of a size, or of its remainders, with numbers.
+
+    So its answers are periodic from some size on, and trying it up to there shows them all.
+    """
+
+    names: set[str]
+    numbers: list[int] = field(default_factory=list)
+    moduli: list[int] = field(default_factory=list)
+
+    def statement(self, statement: ast.stmt) -> None:
+        match statement:
+            case ast.Expr(value=ast.Constant() | ast.Call(func=ast.Name(id="STEP__"))):
+                pass
+            case ast.FunctionDef(name="fits", body=[_, ast.Return(value=ast.expr() as test)], args=arguments):
+                self.names |= {"fits", *[a.arg for a in arguments.args]}
+                self.test(test)
+            case ast.If(test=test, body=[ast.Return(value=None)], orelse=[]):
+                self.test(test)
+            case _:
+                raise wrong_at(statement, "checks a size otherwise than built files do")
+
+    def test(self, node: ast.expr) -> None:
+        match node:
+            case ast.BoolOp(values=tests):
+                for test in tests:
+                    self.test(test)
+            case ast.UnaryOp(op=ast.Not(), operand=test):
+                self.test(test)
+            case ast.BinOp(left=left, op=ast.BitOr() | ast.BitAnd(), right=right):
+                self.test(left)
+                self.test(right)
+            case ast.Compare(left=left, comparators=others):
+                for side in (left, *others):
+                    self.side(side)
+            case ast.Constant(value=bool()):
+                pass
+            case ast.Call(func=ast.Name(id="fits"), args=[ast.Name()], keywords=[]) if "fits" in self.names:
+                pass
+            case _:
+                raise wrong_at(node, "checks a size otherwise than built files do")
+
+    def side(self, node: ast.expr) -> None:
+        """A size, a number, numbers, or a size minus a number, or its remainder."""
+        match node:
+            case ast.Name(id=name) if name in self.names:
+                pass
+            case ast.Constant(value=int(number)):
+                self.numbers.append(number)
+            case ast.Tuple(elts=numbers) if all(isinstance(n, ast.Constant) for n in numbers):
+                self.numbers.append(max(n.value for n in numbers))  # type: ignore[attr-defined]
+            case ast.BinOp(left=size, op=ast.Sub(), right=ast.Constant(value=int(number))):
+                self.side(size)
+                self.numbers.append(number)
+            case ast.Call(func=ast.Name(id="MOD__"), args=[size, ast.Constant(value=int(number))]) if number > 0:
+                self.side(size)
+                self.moduli.append(number)
+            case _:
+                raise wrong_at(node, "checks a size otherwise than built files do")
 
 
 def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
@@ -58,9 +170,7 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
         if not mine and sizes != SizeSet.everything() and _can_be_written(sizes):
             raise Unproved(f"does not check the size {name}")
         for guard in mine:
-            wrong = next(
-                (n for n in (*_trials(sizes), *_near(guard.numbers)) if guard.accepts(name, n) != (n in sizes)), None
-            )
+            wrong = next((n for n in _sizes_to_try(guard, sizes) if guard.accepts(name, n) != (n in sizes)), None)
             if wrong is not None:
                 raise Unproved(f"{'refuses' if wrong in sizes else 'accepts'} {name} = {wrong}")
     for choice in valid.choices:
@@ -73,8 +183,27 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
         raise Unproved("checks a size that is always valid")
 
 
+def _sizes_to_try(guard: Guard, sizes: SizeSet) -> Iterable[int]:
+    """All sizes up to those from which on a check and a set repeat; only some if these are too many."""
+    start, period = guard.reach()
+    threshold, pattern, _ = sizes.form
+    start = max(start, threshold, sizes.maximum or 0)
+    both = lcm(period, pattern.modulus if pattern else 1)
+    if start + both < SPAN:
+        return range(1, start + both + 1)
+    if pattern and both > pattern.modulus:
+        raise Unproved("checks remainders that the valid sizes have not got")
+    return (*_trials(sizes), *_near(guard.numbers()))
+
+
 def _compare_choice(guard: Guard, choice: Choice) -> None:
-    columns = [_ends(sizes, guard.numbers) for sizes in choice.sets.values()]
+    others = {name: next((n for n in range(1, SPAN) if n not in sizes), 0) for name, sizes in choice.sets.items()}
+    for name, sizes in choice.sets.items():  # one size, where the others are not in their sets
+        for n in _sizes_to_try(guard, sizes) if all(others.values()) else ():
+            tried = {**others, name: n}
+            if guard.accepts(*tried.values()) != choice.holds(tried):
+                raise Unproved(f"{'accepts' if n not in sizes else 'refuses'} {name} = {n}")
+    columns = [_ends(sizes, guard.numbers()) for sizes in choice.sets.values()]
     for values in product(*columns):
         holds = choice.holds(dict(zip(choice.sets, values, strict=True)))
         if guard.accepts(*values) != holds:

@@ -47,16 +47,22 @@ class Entry:
     in_place: tuple[bool, bool] | None = None
     fresh: bool = False
 
+    @property
+    def kept(self) -> str:
+        return f"what {self.says} still needs"
+
 
 @dataclass(slots=True, eq=False)
 class Storage:
-    """Memory that tensors share. `version` counts overwrites, `kept` says what still needs it."""
+    """Memory that tensors share. `version` counts overwrites, `kept` says what still needs it, `needs` how many do."""
 
     version: int = 0
     kept: str = ""
+    needs: int = 0
 
-    def keep(self, entry: Entry) -> None:
-        self.kept = self.kept or f"what {entry.says} still needs"
+    def keep(self, by: str) -> None:
+        self.kept = self.kept or by
+        self.needs += 1
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +89,11 @@ class Table:
     terms: list[Term] = field(default_factory=list)
     open: bool = True
     ran: Counter[Key] = field(default_factory=Counter)
-    """How often each counted operation ran."""
+    """How often each operation that draws at random ran."""
+    drawn: list[Key] = field(default_factory=list)
+    """These operations, in order."""
+    counted: list[tuple[Any, tuple[int, ...]]] = field(default_factory=list)
+    """The layers that counted statistics in a run, and the terms that they counted."""
     gradients: bool = True
     """Whether a backward pass may follow."""
     several: int = 0
@@ -96,6 +106,27 @@ class Table:
     """Operations on tensors with moved axes that compute what others do: of these, with the order of the results."""
     latest: Key = None
     """The operation that ran last."""
+
+    def clear(self) -> None:
+        """Forgets all operations, for those of another mode; sources stay."""
+        self.open = True
+        for known in (self.entries, self.ran, self.drawn, self.counted, self.joints, self.concats, self.moved):
+            known.clear()
+
+    def draw(self, key: Key) -> Key:
+        """The key of the next run of an operation that draws at random."""
+        number = self.ran[key]
+        self.ran[key] = number + 1
+        self.drawn.append(key)
+        return (key, number)
+
+    def rewind(self, count: int) -> list[Key]:
+        """Forgets all draws but the first `count`; returns the others."""
+        undone = self.drawn[count:]
+        del self.drawn[count:]
+        for key in undone:
+            self.ran[key] -= 1
+        return undone
 
     def source(self, key: Key, shape: Sizes | None = None) -> Term:
         """A term that nothing computes: an input or a weight."""
@@ -363,9 +394,7 @@ def apply(
     table.latest = (name, given, more)
     key, order = table.moved.get(table.latest, (table.latest, ()))
     if draws:
-        number = table.ran[key]
-        table.ran[key] += 1
-        key = (key, number)
+        key = table.draw(key)
     entry = table.entries.get(key)
     if entry is None:
         entry = table.new(key, f"`{name.strip('.')}`")
@@ -389,15 +418,15 @@ def results(
     if storage is None:
         if table.gradients and saves[0]:
             for tensor in tensors:
-                tensor.storage.keep(entry)
+                tensor.storage.keep(entry.kept)
         if not entry.fresh and tensors:
             storage = tensors[0].storage
             for tensor in tensors[1:]:  # treated as a view of any of them: none may be overwritten any more
-                tensor.storage.keep(entry)
+                tensor.storage.keep(entry.kept)
     made = [Tensor(table, term, storage, order) for term in entry.results]
     if table.gradients and saves[1]:
         for tensor in made:
-            tensor.storage.keep(entry)
+            tensor.storage.keep(entry.kept)
     return made[0] if len(made) == 1 else Several(made)
 
 

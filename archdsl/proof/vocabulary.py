@@ -8,9 +8,9 @@ tensor's batch, dtype or device, or reaches into stand-ins is rejected here, bef
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from archdsl.proof.budget import walked
+from archdsl.proof.budget import Kinds, by_kind, walked
 from archdsl.proof.errors import Unproved
 
 _WORDS = (
@@ -23,7 +23,7 @@ WORDS = frozenset(_WORDS.split())
 _INTERNAL = (
     "storage table term version read overwrite in_place filled placed sizes start trainable updates bind spec path "
     "runs kind base signature reset is_as_made layout groups map equals least factor shift args kwargs calls "
-    "accepts order moved latest gave"
+    "accepts order moved latest gave counting"
 )
 INTERNAL = frozenset(_INTERNAL.split())
 """Attributes of stand-ins that PyTorch's objects lack or define differently: a text may read them only of `self`."""
@@ -60,10 +60,11 @@ PLACE = ("device", "dtype")
 RECORDS = ("NamedTuple", "TypedDict")
 
 
-def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None:
+def check_vocabulary(body: Sequence[ast.stmt], parts: Mapping[ast.AST, Kinds], augmentation: str | None) -> None:
     """Raises Unproved if a text, without its helpers, contains anything that built files do not.
 
-    `augmentation` is the class whose methods are compared verbatim elsewhere.
+    `parts` are the nodes of its functions and methods, `augmentation` is the class whose methods are compared verbatim
+    elsewhere.
     """
     names: set[str] = set()
     guards = {s.name for s in body if isinstance(s, ast.FunctionDef) and is_guard(s)}
@@ -82,9 +83,9 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
             case ast.AnnAssign(target=ast.Name(), annotation=ast.Name(id="TypeAlias")):
                 pass
             case ast.ClassDef():
-                _class(statement, guards, augmentation)
+                _class(statement, parts, guards, augmentation)
             case ast.FunctionDef():
-                _function(statement)
+                _function(statement, parts[statement])
             case _:
                 raise wrong_at(statement, "does at its top what built files do not do")
     classes = [s for s in body if isinstance(s, ast.ClassDef) and s.name != augmentation]
@@ -94,7 +95,7 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
             nothing = all(isinstance(d, ast.Constant) and d.value is None for d in a.defaults)
             if [arg.arg for arg in a.args] != ["self", *PLACE] or len(a.defaults) != len(PLACE) or not nothing:
                 raise wrong_at(init, "does not take a device and a dtype, or none")
-            _placing(list(walked(init)), PLACE)
+            _placing(parts[init], PLACE)
 
 
 def is_guard(function: ast.FunctionDef) -> bool:
@@ -125,7 +126,9 @@ def _literal(value: ast.expr) -> None:
             raise wrong_at(node, "makes a table of something else than numbers and words")
 
 
-def _class(definition: ast.ClassDef, guards: set[str], augmentation: str | None) -> None:
+def _class(
+    definition: ast.ClassDef, parts: Mapping[ast.AST, Kinds], guards: set[str], augmentation: str | None
+) -> None:
     match definition.bases:
         case [ast.Attribute(value=ast.Name(id="nn"), attr="Module" | "Sequential" | "ModuleDict")]:
             is_module = True
@@ -141,118 +144,107 @@ def _class(definition: ast.ClassDef, guards: set[str], augmentation: str | None)
                 pass
             case ast.AnnAssign(target=ast.Name(), value=None) if not is_module:
                 pass
-            case ast.FunctionDef(name="__init__" | "forward" | "along") if is_module:
-                if definition.name != augmentation:
-                    _method(statement, guards)
-                elif statement.name == "__init__":
-                    _init(statement)
+            case ast.FunctionDef(name="__init__" | "forward" | "along" as name) if is_module:
+                if name == "along" and definition.name != augmentation:
+                    raise wrong_at(statement, f"defines `{name}`")
+                if statement.name == "__init__":
+                    _init(statement, parts[statement])
+                elif definition.name != augmentation:
+                    _forward(statement, parts[statement], guards)
             case _:
                 raise wrong_at(statement, f"says what no class of a built file says: {type(statement).__name__}")
 
 
-def _method(method: ast.FunctionDef, guards: set[str]) -> None:
-    if method.name == "__init__":
-        _init(method)
-    elif method.name == "forward":
-        _forward(method, guards)
-    else:
-        raise wrong_at(method, f"defines `{method.name}`")
-
-
-def _init(method: ast.FunctionDef) -> None:
+def _init(method: ast.FunctionDef, nodes: Kinds) -> None:
     if method.decorator_list:
         raise wrong_at(method, "decorates __init__")
-    nodes = list(walked(method))
+    _refuse(nodes, (ast.Lambda, ast.Raise, ast.With, ast.Try, ast.Yield, ast.Return), "__init__")
+    _no_functions(method, nodes)
     _defaults([method])
     held = {
-        n.target.id
-        for n in nodes
-        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and _is(n.annotation, "Factory")
+        n.target.id for n in nodes[ast.AnnAssign] if isinstance(n.target, ast.Name) and _is(n.annotation, "Factory")
     }
     _placing(nodes, held | ({method.args.kwarg.arg} if method.args.kwarg else set()))
     holders: set[int] = set()
-    for node in nodes:
+    for node in nodes[ast.Assign]:
         match node:
             case ast.Assign(targets=[ast.Attribute() as holder], value=ast.Call(func=made, args=[], keywords=[])):
                 if ast.unparse(made) == "nn.Module" and _within_self(holder):
                     holders.add(id(holder))
-            case ast.Attribute(ctx=ast.Store() | ast.Del()):
-                if not (_of_self(node) or id(node) in holders) or node.attr.startswith("_"):
-                    raise wrong_at(node, "sets what is not its own")
-            case ast.Subscript(ctx=ast.Store() | ast.Del()):
-                match node.value:
-                    case ast.Name(id="self"):
-                        pass  # a member of an nn.ModuleDict
-                    case ast.Attribute(value=owner, attr="_modules" | "_parameters") if _within_self(owner):
-                        pass
-                    case ast.Attribute(value=ast.Name(id=name), attr="_modules" | "_parameters"):
-                        if name not in _made_here(nodes):
-                            raise wrong_at(node, "changes a part of something")
-                    case _:
-                        raise wrong_at(node, "changes a part of something")
-            case ast.FunctionDef() if node is not method:
-                raise wrong_at(node, "defines a function in a method")
-            case ast.Lambda() | ast.Raise() | ast.With() | ast.Try() | ast.Yield() | ast.Return():
-                raise wrong_at(node, f"holds a {type(node).__name__} in __init__")
+    for node in nodes[ast.Attribute]:
+        is_own = (of_self(node) or id(node) in holders) and not node.attr.startswith("_")
+        if not (is_own or isinstance(node.ctx, ast.Load)):
+            raise wrong_at(node, "sets what is not its own")
+    for node in nodes[ast.Subscript]:
+        if isinstance(node.ctx, ast.Load):
+            continue
+        match node.value:
+            case ast.Name(id="self"):
+                pass  # a member of an nn.ModuleDict
+            case ast.Attribute(value=owner, attr="_modules" | "_parameters") if _within_self(owner):
+                pass
+            case ast.Attribute(value=ast.Name(id=name), attr="_modules" | "_parameters"):
+                if name not in _made_here(nodes):
+                    raise wrong_at(node, "changes a part of something")
+            case _:
+                raise wrong_at(node, "changes a part of something")
     _check_all([(method, nodes)])
 
 
-def _placing(nodes: Sequence[ast.AST], names: Collection[str]) -> None:
+def _refuse(nodes: Kinds, kinds: Iterable[type[ast.AST]], where: str) -> None:
+    for kind in kinds:
+        for node in nodes[kind]:
+            raise wrong_at(node, f"holds a {kind.__name__} in {where}")
+
+
+def _no_functions(method: ast.FunctionDef, nodes: Kinds) -> None:
+    for node in nodes[ast.FunctionDef]:
+        if node is not method:
+            raise wrong_at(node, "defines a function in a method")
+
+
+def _placing(nodes: Kinds, names: Collection[str]) -> None:
     """Raises Unproved if a method does anything with a device or dtype, or a variable with them, but pass them on."""
     passed: set[int] = set()
-    for node in nodes:
-        match node:
-            case ast.keyword(arg=None | "device" | "dtype", value=ast.Name() as value):
-                if node.arg in (None, value.id):
-                    passed.add(id(value))
-            case ast.Dict():
-                for key, held in zip(node.keys, node.values, strict=True):
-                    if isinstance(key, ast.Constant) and isinstance(held, ast.Name) and key.value == held.id:
-                        passed.add(id(held))
-    for node in nodes:
+    for node in nodes[ast.keyword]:
         if (
-            isinstance(node, ast.Name)
-            and node.id in names
-            and isinstance(node.ctx, ast.Load)
-            and id(node) not in passed
+            isinstance(node.value, ast.Name)
+            and node.arg in (None, "device", "dtype")
+            and node.arg in (None, node.value.id)
         ):
+            passed.add(id(node.value))
+    for node in nodes[ast.Dict]:
+        for key, held in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant) and isinstance(held, ast.Name) and key.value == held.id:
+                passed.add(id(held))
+    for node in nodes[ast.Name]:
+        if node.id in names and isinstance(node.ctx, ast.Load) and id(node) not in passed:
             raise wrong_at(node, f"does more with `{node.id}` than to pass it on")
 
 
-def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
+def _forward(method: ast.FunctionDef, nodes: Kinds, guards: set[str]) -> None:
     if any(not isinstance(d, ast.Name) for d in method.decorator_list):
         raise wrong_at(method, "decorates forward otherwise than built files do")
-    nodes = list(walked(method))
     a = method.args
     if a.defaults or a.kw_defaults or a.kwarg or a.kwonlyargs or a.posonlyargs:
         raise wrong_at(method, "takes arguments that are no tensors")
-    for node in nodes:
-        match node:
-            case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
-                raise wrong_at(node, "changes something that lasts in forward")
-            case ast.FunctionDef() if node is not method:
-                raise wrong_at(node, "defines a function in a method")
-            case (
-                ast.Lambda()
-                | ast.Raise()
-                | ast.With()
-                | ast.Try()
-                | ast.Yield()
-                | ast.Set()
-                | ast.SetComp()
-                | ast.Import()
-                | ast.ImportFrom()
-            ):
-                raise wrong_at(node, f"holds a {type(node).__name__} in forward")
-            case ast.If() | ast.IfExp():
-                _test(node.test)
-            case ast.comprehension():
-                for test in node.ifs:
-                    _test(test)
-            case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
-                _test(node)
-            case ast.Call(func=ast.Name(id="isinstance" | "setattr" | "int" | "bool" | "float")):
-                raise wrong_at(node, "asks in forward what a tensor is")
+    _refuse(nodes, (ast.Lambda, ast.Raise, ast.With, ast.Try, ast.Yield, ast.Set, ast.SetComp), "forward")
+    _refuse(nodes, (ast.Import, ast.ImportFrom), "forward")
+    _no_functions(method, nodes)
+    for node in (*nodes[ast.Attribute], *nodes[ast.Subscript]):
+        if not isinstance(node.ctx, ast.Load):
+            raise wrong_at(node, "changes something that lasts in forward")
+    for node in (*nodes[ast.If], *nodes[ast.IfExp]):
+        _test(node.test)
+    for node in nodes[ast.comprehension]:
+        for test in node.ifs:
+            _test(test)
+    for node in (*nodes[ast.Compare], *nodes[ast.BoolOp], *nodes[ast.UnaryOp]):
+        if not isinstance(node, ast.UnaryOp) or isinstance(node.op, ast.Not):
+            _test(node)
+    for node in nodes[ast.Call]:
+        if isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "setattr", "int", "bool", "float"):
+            raise wrong_at(node, "asks in forward what a tensor is")
     seen = False
     for statement in reversed(method.body) if guards else ():
         calls = any(
@@ -267,20 +259,21 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
 def _test(test: ast.expr) -> None:
     """The allowed conditions in forward: on the module's numbers and mode, a loop counter, a name being None."""
     for node in walked(test):
-        if isinstance(node, ast.Attribute) and not _of_self(node):
+        if isinstance(node, ast.Attribute) and not of_self(node):
             raise wrong_at(node, f"decides by `.{node.attr}` of a tensor")
         if isinstance(node, ast.Call | ast.Subscript | ast.Starred | ast.List | ast.Tuple | ast.JoinedStr):
             raise wrong_at(node, "decides by something else than its own numbers")
 
 
-def _function(function: ast.FunctionDef) -> None:
+def _function(function: ast.FunctionDef, nodes: Kinds) -> None:
     guard = is_guard(function)
-    functions = [(f, list(_within(f))) for f in walked(function) if isinstance(f, ast.FunctionDef)]
+    found = nodes[ast.FunctionDef]
+    functions = [(f, by_kind(_within(f))) for f in found] if len(found) > 1 else [(function, nodes)]
     _defaults([f for f, _ in functions])
     managers = {id(f) for f, _ in functions if any(_is(d, "contextmanager") for d in f.decorator_list)}
     if not guard and len(functions) > 1:
-        for node in functions[0][1]:
-            if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.With):
+        for kind in (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.For, ast.With):
+            for node in functions[0][1][kind]:
                 raise wrong_at(node, "makes a function that keeps something between its calls")
     for inner, nodes in functions:
         for decorator in inner.decorator_list:
@@ -289,26 +282,29 @@ def _function(function: ast.FunctionDef) -> None:
                     pass
                 case _:
                     raise wrong_at(decorator, "decorates a function otherwise than built files do")
-        for node in nodes:
-            match node:
-                case ast.Attribute(ctx=ast.Store() | ast.Del()):
-                    raise wrong_at(node, "sets what is not its own")
-                case ast.AugAssign(target=ast.Name()):
-                    raise wrong_at(node, "may change what it was given")
-                case ast.Try() if node.handlers or node.orelse or id(inner) not in managers:
-                    raise wrong_at(node, "goes on after an error")
-                case ast.Yield() if id(inner) not in managers:
-                    raise wrong_at(node, "is a generator")
-                case ast.With():
-                    raise wrong_at(node, "holds a With")
-                case ast.Raise():
-                    match node.exc:
-                        case ast.Call(func=ast.Name(id="ValueError")) if guard and inner is function:
-                            pass
-                        case _:
-                            raise wrong_at(node, "raises something else than what a check of sizes does")
-                case ast.Call(func=ast.Name(id="setattr")) if id(inner) not in managers:
-                    raise wrong_at(node, "sets what is not its own")
+        for node in nodes[ast.Attribute]:
+            if not isinstance(node.ctx, ast.Load):
+                raise wrong_at(node, "sets what is not its own")
+        for node in nodes[ast.AugAssign]:
+            if isinstance(node.target, ast.Name):
+                raise wrong_at(node, "may change what it was given")
+        for node in nodes[ast.Try]:
+            if node.handlers or node.orelse or id(inner) not in managers:
+                raise wrong_at(node, "goes on after an error")
+        for node in nodes[ast.Yield]:
+            if id(inner) not in managers:
+                raise wrong_at(node, "is a generator")
+        for node in nodes[ast.With]:
+            raise wrong_at(node, "holds a With")
+        for node in nodes[ast.Raise]:
+            match node.exc:
+                case ast.Call(func=ast.Name(id="ValueError")) if guard and inner is function:
+                    pass
+                case _:
+                    raise wrong_at(node, "raises something else than what a check of sizes does")
+        for node in nodes[ast.Call]:
+            if _is(node.func, "setattr") and id(inner) not in managers:
+                raise wrong_at(node, "sets what is not its own")
     _check_all(functions)
 
 
@@ -323,53 +319,47 @@ def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
                     raise wrong_at(node, "has a default that it may change")
 
 
-def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -> None:
+def _check_all(functions: Iterable[tuple[ast.FunctionDef, Kinds]]) -> None:
     """Rules for every function: builtins, attributes, and mutation only of what it created itself."""
     for function, nodes in functions:
         own = {"self"} if function.name == "__init__" else set()  # an nn.ModuleDict takes members as its elements
         fresh: set[str] | None = None
-        called: set[int] = set()
-        for node in nodes:
-            if isinstance(node, ast.Call):
-                called.add(id(node.func))
-            match node:
-                case ast.Name(id="self", ctx=ast.Store() | ast.Del()):
-                    raise wrong_at(node, "gives `self` another meaning")
-                case ast.Delete():
-                    if not all(isinstance(t, ast.Name) for t in node.targets):
-                        raise wrong_at(node, "deletes a part of something")
-                case ast.Call(func=ast.Attribute(attr=attr)) if attr in MUTATORS:
-                    if fresh is None:
-                        fresh = _made_here(nodes)
-                    receiver = node.func.value  # type: ignore[attr-defined]
-                    if not isinstance(receiver, ast.Name) or receiver.id not in fresh:
-                        raise wrong_at(node, f"calls `.{attr}` of something that it did not make itself")
-                case ast.Attribute() if node.attr in MUTATORS and not _within_self(node) and id(node) not in called:
-                    raise wrong_at(node, f"keeps `.{node.attr}`")
-                case ast.Subscript(ctx=ast.Store()) if isinstance(node.value, ast.Name):
-                    if fresh is None:
-                        fresh = _made_here(nodes)
-                    if node.value.id not in fresh | own:
-                        raise wrong_at(node, "changes a part of something that it did not make itself")
+        for node in nodes[ast.Name]:
+            if node.id == "self" and not isinstance(node.ctx, ast.Load):
+                raise wrong_at(node, "gives `self` another meaning")
+        for node in nodes[ast.Delete]:
+            if not all(isinstance(t, ast.Name) for t in node.targets):
+                raise wrong_at(node, "deletes a part of something")
+        called = {id(node.func) for node in nodes[ast.Call]}
+        for node in nodes[ast.Attribute]:
+            if node.attr not in MUTATORS:
+                continue
+            if id(node) in called:
+                fresh = _made_here(nodes) if fresh is None else fresh
+                if not isinstance(node.value, ast.Name) or node.value.id not in fresh:
+                    raise wrong_at(node, f"calls `.{node.attr}` of something that it did not make itself")
+            elif not _within_self(node):
+                raise wrong_at(node, f"keeps `.{node.attr}`")
+        for node in nodes[ast.Subscript]:
+            if isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
+                fresh = _made_here(nodes) if fresh is None else fresh
+                if node.value.id not in fresh | own:
+                    raise wrong_at(node, "changes a part of something that it did not make itself")
 
 
-def _made_here(nodes: Sequence[ast.AST]) -> set[str]:
+def _made_here(nodes: Kinds) -> set[str]:
     """The local names that only have values created by the function itself: lists, dicts, sets and copies."""
+    pairs: list[tuple[ast.expr, ast.expr | None]] = []
+    for node in nodes[ast.Assign]:
+        pairs += [p for t in node.targets for p in _paired(t, node.value)]
+    pairs += [(node.target, node.value) for node in nodes[ast.AnnAssign]]
+    for node in (*nodes[ast.For], *nodes[ast.comprehension]):
+        pairs += [(n, None) for n in walked(node.target) if isinstance(n, ast.Name)]
     made: set[str] = set()
-    other: set[str] = set()
-    other.update(n.arg for n in nodes if isinstance(n, ast.arg))
-    for node in nodes:
-        pairs: Iterable[tuple[ast.expr, ast.expr | None]] = ()
-        match node:
-            case ast.Assign(targets=targets, value=value):
-                pairs = [p for t in targets for p in _paired(t, value)]
-            case ast.AnnAssign(target=target, value=value):
-                pairs = [(target, value)]
-            case ast.For(target=target) | ast.comprehension(target=target):
-                pairs = [(n, None) for n in walked(target) if isinstance(n, ast.Name)]
-        for target, value in pairs:
-            if isinstance(target, ast.Name):
-                (made if value is not None and _is_new(value) else other).add(target.id)
+    other = {n.arg for n in nodes[ast.arg]}
+    for target, value in pairs:
+        if isinstance(target, ast.Name):
+            (made if value is not None and _is_new(value) else other).add(target.id)
     return made - other
 
 
@@ -413,7 +403,7 @@ def _is(node: ast.expr, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
-def _of_self(node: ast.Attribute) -> bool:
+def of_self(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id == "self"
 
 

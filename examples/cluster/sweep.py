@@ -105,11 +105,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 place = (row[name], row["accuracy"])
                 axis.annotate(str(row["width"]), place, (0, 4), textcoords="offset points", ha="center", fontsize=7)
         axis.set_xscale("log")
+        axis.margins(y=0.1)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy; numbers are widths")
     axes[1].legend()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 

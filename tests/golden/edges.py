@@ -1,4 +1,4 @@
-"""edges, compiled by archdsl 0.2.0 from edges.arch (sha256 5682f8cb5dae).
+"""edges, compiled by archdsl 0.2.0 from edges.arch (sha256 824fb4db8d82).
 
 image [1, H, W] -> [2, H - 1, W - 1]; H, W: any from 2.
 """
@@ -72,7 +72,9 @@ def dynamic_shapes() -> tuple[dict[int, Any], ...]:
 
 
 class Edges(nn.Module):
-    """The differences along each axis of an image, and how steep they are together."""
+    """The differences along each axis of an image: how steep it is to the right, and
+    downwards.
+    """
 
     def __init__(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -118,6 +118,22 @@ def test_recomputed_stages(how: Mode) -> None:
     compare(graph, modules_of(split(graph, 4, sizes), how), sizes, how)
 
 
+MIXED = """
+block normal(width) { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm -> relu }
+block plain(width) { conv(width, 3) -> silu -> conv(width, 3) -> silu -> conv(width, 3) }
+model mixed {
+    input x[3, 16, 16]
+    normal(8) -> normal(8) -> plain(8) -> plain(8)
+}
+"""
+
+
+def test_only_some_stages_keep_statistics() -> None:
+    """The helper of recomputed parts is one for the file."""
+    parts = split(graph_of(MIXED), 2)
+    compare(parts.graph, modules_of(parts, "blocks"), {}, "blocks")
+
+
 def test_relays() -> None:
     """A skip around stages passes through them, and the image, which has no gradient, does too."""
     graph = graph_of(net_text("a: conv(4, 3) -> conv(4, 3) -> conv(4, 3)\n (it, a, x) -> concat -> conv(2, 3)"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from torch import nn
 
@@ -123,6 +125,11 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "one size more refused": (VALID, "if size >= 3:", "if size >= 3 and size != 100003:"),
     "one size more taken": (VALID, "if size >= 3:", "if size >= 3 or size == -(-1):"),
     "a large size refused": (VALID, "if size >= 3:", "if 3 <= size < 1000000:"),
+    "a cube refused": (VALID, "if size >= 3:", "if size >= 3 and size ** 3 != 1000000:"),
+    "a square refused": (VALID, "if size >= 3:", "if size >= 3 and size * size != 10000:"),
+    "a remainder refused": (VALID, "if size >= 3:", "if size >= 3 and (size * 3) % 97 != 5:"),
+    "a remainder of a remainder refused": (VALID, "if size >= 3:", "if size >= 3 and size % 91 % 53 != 52:"),
+    "long numbers refused": (VALID, "if size >= 3:", "if size >= 3 and len(str(size)) < 5:"),
     # The device and dtype of a model.
     "another default": (CONV, "dtype: torch.dtype | None = None", "dtype: torch.dtype | None = torch.float16"),
     "a layer without a dtype": (CONV, "nn.ReLU(inplace=True)", "nn.ReLU() if dtype is None else nn.ReLU(True)"),
@@ -224,6 +231,15 @@ FOLDS: dict[str, tuple[str, str, str]] = {
     "a shift to the left": (SPLIT, "slice(start, start + count)", "slice(start, start + count - 1)"),
     "no copy": (SPLIT, ".clone()\n        if groups", "\n        if groups"),
 }
+
+
+def test_an_output_of_training_in_evaluation_is_refused() -> None:
+    """Even if evaluation needs the nodes that give it."""
+    graph = net("a: conv(3, 3) -> b: relu\noutput b, aux = a if training")
+    text = prove_build(graph).text
+    assert text.count("if self.training") == 1
+    with pytest.raises(Unproved):
+        prove(re.sub(r" if self\.training else None", "", text), graph)
 
 
 def refused(graph: Graph, old: str, new: str, **options: object) -> None:

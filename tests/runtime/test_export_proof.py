@@ -21,6 +21,7 @@ from archdsl.runtime.export.drawing import draw
 from archdsl.runtime.export.pools import grid
 from archdsl.runtime.export.program import images, network, traced
 from archdsl.runtime.export.proof import WrongExport
+from tests import random_specs
 from tests.helpers import graph_of, net_text, random_graph
 from tests.random_networks import network as random_network
 
@@ -316,12 +317,24 @@ def test_the_example_size_is_never_rejected() -> None:
     assert str(pin) == "H is pinned to 4: a size within the network is 1 then, and a file for others rejects 4"
 
 
+def test_outputs_keep_their_names_beside_weights_that_are_called_so() -> None:
+    """The key of a `scale` is its path, which is the name of the output here."""
+    graph = check("global_avgpool -> flatten -> a: scale -> b: scale(2)\n output b = a, a = b", "x[4, H = 8, W = 8]")
+    model = onnx.load_from_string(proved_export(graph, Path("net.onnx")).data)
+    assert [value.name for value in model.graph.output] == ["b", "a"]
+    assert {"a_weight", "b_weight"} <= {i.name for i in model.graph.initializer}
+
+
 # ---------------------------------------------------------------- random networks
 
 
 def exported(seed: int, ending: str) -> str:
     """The result for a random network: proved, pinned, refused."""
     _, graph = random_graph(lambda r: random_network(r, free=True, parts=r.random() < 0.5), Random(seed))
+    return exported_as(graph, ending)
+
+
+def exported_as(graph: Graph, ending: str) -> str:
     try:
         made = proved_export(graph, Path(f"net{ending}"))
     except ExportError as error:
@@ -344,3 +357,30 @@ def test_random_networks_are_proved(seed: int, ending: str) -> None:
 def test_more_random_networks_are_proved_pinned_or_refused(first: int, ending: str) -> None:
     found = Counter(exported(seed, ending) for seed in range(first, first + 25))
     assert found["proved"] >= 15 and found["refused"] <= 5, found
+
+
+FORMS = {"attention", "attend", "relative", "tokens", "matmul", "parameter", "windows", "grid", "normalize", "expand"}
+"""Operations of tokens, attention and windows, some of which a network below has."""
+
+
+def exported_forms(seed: int, ending: str) -> str:
+    """The result for a network of every form of the language: proved, pinned, refused; empty for another one."""
+    found = random_specs.spec(seed)
+    if found is None or found[1].outside:
+        return ""
+    text, graph = found
+    if "share " not in text and not FORMS & {node.operation.name for node in graph.nodes()}:
+        return ""
+    return exported_as(graph, ending)
+
+
+def test_a_network_of_many_forms_is_proved() -> None:
+    assert exported_forms(6, ".pt2") == "proved"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(0, 80, 20))
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_more_networks_of_all_forms_are_proved_pinned_or_refused(first: int, ending: str) -> None:
+    found = Counter(exported_forms(seed, ending) for seed in range(first, first + 20))
+    assert found["proved"] + found["pinned"] >= 3 * found["refused"], found

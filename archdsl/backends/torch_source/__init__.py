@@ -33,7 +33,7 @@ from archdsl.backends.torch_source.cells import cells
 from archdsl.backends.torch_source.checks import size_checks
 from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.exporting import dynamic_shapes
-from archdsl.backends.torch_source.file import File
+from archdsl.backends.torch_source.file import Beside, File
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.folding import folding_function
 from archdsl.backends.torch_source.helpers import FACTORY
@@ -64,14 +64,13 @@ def write_module(
     recompute: Recompute = NOTHING,
     parallel: Parallel | None = None,
     plainness: Plainness = Plainness.READABLE,
-    others: Collection[str] = (),
-    exports: bool = True,
+    beside: Beside | None = None,
 ) -> str:
     """The source of a checked network's module, with its companion. The same network gives the same bytes.
 
     `folding` is given for the form of a network for inference, and says how its weights come about. `parallel` says how
-    a training is spread over devices, and gives the file a function for it. `others`
-    are names that no class may have; without `exports` the file does not say which sizes an export may leave free.
+    a training is spread over devices, and gives the file a function for it. `beside` is
+    given for one of several modules of a file, which does not say which sizes an export may leave free.
     """
     firsts = recompute.grown | recompute.bodies  # which concatenate along the second axis
     layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST
@@ -87,13 +86,15 @@ def write_module(
     arrange(found, graph, layout)
     plans = Classifier(graph, found, overwriting, plainness).run()
     check_functions, checks = size_checks(graph)
-    file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
+    file = File(
+        graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness, beside=beside or Beside()
+    )
     if folding is not None:
         file.releases = releases(graph)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= NAMES if parallel is not None else set()
     taken |= {c.function for c in checks} | helper_names(plans) | {kind.imported for kind in graph.outside}
-    taken |= set(others)
+    taken |= beside.names if beside is not None else set()
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         plan.name = file.names[plan]
@@ -109,7 +110,7 @@ def write_module(
     classes[-1:-1] = outputs
     classes += parallel_parts(graph, parallel, layout) if parallel is not None else []
     parts = [*file.helpers.values(), *map(Source, companion.blocks if companion else ())]
-    parts += [*check_functions, *([dynamic_shapes(graph)] if exports else [])]
+    parts += [*check_functions, *([dynamic_shapes(graph)] if beside is None else [])]
     parts += folding_function(folding) if folding is not None else []
     parts += classes
     if "Factory" in names_in(parts):
@@ -176,4 +177,4 @@ def _size(graph: Graph, value: Value) -> str:
     return shape_text(graph, tensor) if tensor is not None else ""
 
 
-__all__ = ["Plainness", "write_module"]
+__all__ = ["Beside", "Plainness", "write_module"]

@@ -18,6 +18,17 @@ from archdsl.ops.reserved import RESERVED
 from archdsl.transform.recompute import Recompute
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the other modules of a file are: the names that no class may have, and what their recomputed parts do."""
+
+    names: frozenset[str] = frozenset()
+    counts: bool = False
+    """Whether they keep statistics."""
+    outside: bool = False
+    """Whether they run code from outside."""
+
+
 @dataclass(slots=True, eq=False)
 class File:
     """Its helpers, and the names of its classes."""
@@ -29,6 +40,7 @@ class File:
     checks: list[SizeCheck]
     plainness: Plainness
     releases: Releases = NOTHING
+    beside: Beside = field(default_factory=Beside)
     helpers: dict[str, Statement] = field(default_factory=dict)
     """By their text, or the name of a function that is made for the file."""
     names: dict[Plan, str] = field(default_factory=dict)

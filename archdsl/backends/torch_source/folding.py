@@ -27,14 +27,13 @@ SAYS = (
 )
 
 BY_ENDS = """folded, norms = dict(state), set()
-for key in state:
-    norm = key.removesuffix(".running_var")
+for norm in [k.rpartition(".")[0] for k in state if k.endswith(".running_var")]:
     end = next((e for e in FOLDED if f".{norm}".endswith(f".{e}")), None)
-    if norm == key or end is None:
+    if end is None:
         continue
     conv = norm.removesuffix(end) + FOLDED[end]
     weight = state[f"{conv}.weight"]
-    factor = state[f"{norm}.weight"] / torch.sqrt(state[key] + EPS)
+    factor = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + EPS)
     shift = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * factor
     bias = state.get(f"{conv}.bias", torch.zeros_like(factor))
     folded[f"{conv}.weight"] = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
@@ -42,13 +41,13 @@ for key in state:
     norms.add(norm)"""
 
 FIND_BY_END = """    end = next((e for e in FOLDED if f".{norm}".endswith(f".{e}")), None)
-    if norm == key or end is None:
+    if end is None:
         continue
     conv = norm.removesuffix(end) + FOLDED[end]
 """
 
 FIND_BY_PATH = """    conv = FOLDED.get(norm)
-    if norm == key or conv is None:
+    if conv is None:
         continue
 """
 

@@ -221,7 +221,10 @@ class Forward:
             names: dict[str, str | py.Expr] = {}
             for piece in label:
                 names |= self.names(piece) if not isinstance(piece, str) else {}
-            return members.access(label, names, isinstance(self.plan.made[leaf].form, ParameterForm))
+            form = self.plan.made[leaf].form
+            if isinstance(form, ParameterForm) and form.made:
+                return members.access_buffer(label, names)
+            return members.access(label, names, isinstance(form, ParameterForm))
         return members.attributes[leaf]
 
     # ------------------------------------------------------------ statements
@@ -409,7 +412,7 @@ class Forward:
             made = self.plan.made[leaf]
             if isinstance(made.form, FunctionForm | ParameterForm):
                 found += made.values()
-            elif self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
+            if self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
                 found += [piece for piece in made.name if not isinstance(piece, str)]
         return {name for expr in found for name in ex.variables(expr)}
 

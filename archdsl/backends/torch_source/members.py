@@ -287,8 +287,12 @@ class Members:
         owner = self.holder(pieces[:-1], holder_paths(leaf))
         self.by_path.add(leaf)
         self.do(py.Attribute(owner, "register_buffer"), self.scope.label(pieces[-1]), value)
-        # By a method: type checkers take the attribute for a module or a tensor.
-        self.attributes[leaf] = call(py.Attribute(SELF, "get_buffer"), label_of(made.name, self.scope.names))
+        self.attributes[leaf] = self.access_buffer(made.name, self.scope.names)
+
+    @staticmethod
+    def access_buffer(label: Sequence[str | py.Expr], names: Mapping[str, str | py.Expr]) -> py.Expr:
+        """A buffer, by a method: type checkers take the attribute for a module or a tensor."""
+        return call(py.Attribute(SELF, "get_buffer"), label_of(label, names))
 
     def beginning(self, made: Made) -> py.Expr:
         """The tensor that a bare parameter starts from."""

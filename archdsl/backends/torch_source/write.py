@@ -26,8 +26,8 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     body = made.finish()
     if plan.cells[0].recomputed:
         scopes = file.recompute.scopes
-        outside = any(node.operation.outside() for scope in scopes for node in scope.nodes())
-        file.helper(recomputing(counts(file.graph, scopes), outside))
+        outside = file.beside.outside or any(node.operation.outside() for scope in scopes for node in scope.nodes())
+        file.helper(recomputing(file.beside.counts or counts(file.graph, scopes), outside))
     if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
         body.append(py.Do(code("self.eval()")))
     parts: list[py.Statement] = [py.Doc(plan.doc)] if plan.doc else []

@@ -30,6 +30,7 @@ def translated(graph: Graph, program: Any, pins: Mapping[str, Pin]) -> Any:
         raise ExportError(f"`{graph.name}` has more than 2 GiB of weights, too many for a single ONNX file; use .pt2")
     _keep_pads(model)
     _pool_means(model)
+    _tell_apart(graph, model)
     name_axes(graph, model, pins)
     return model
 
@@ -53,6 +54,30 @@ def _keep_pads(model: Any) -> None:
         node.input.extend([*[""] * (3 - len(node.input)), name])
 
 
+def _names(graph: Graph) -> tuple[list[str], list[str]]:
+    """The names of the inputs and outputs in the file."""
+    return [node.name for node in graph.input_nodes], [output.name or "output" for output in outputs_of(graph)]
+
+
+MARK = "__tensor"
+"""Ends the name of an input or output while a weight may have its own."""
+
+
+def _tell_apart(graph: Graph, model: Any) -> None:
+    """Gives the inputs and outputs their names, in place, and other names to weights that are called so, too.
+
+    The key of a `scale` is its path, which may be the name of an output; in a file all names are different.
+    """
+    wanted = {f"{name}{MARK}": name for names in _names(graph) for name in names}
+    taken = {name: f"{name}_weight" for name in wanted.values()}
+    renamed = {i.name: taken[i.name] for i in model.graph.initializer if i.name in taken} | wanted
+    for value in (*model.graph.initializer, *model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.name = renamed.get(value.name, value.name)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+
+
 POOLS = ("AveragePool", "MaxPool")
 
 
@@ -66,12 +91,12 @@ def _pool_means(model: Any) -> None:
         if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in numbers:
             continue
         options, rank = {a.name: a.i for a in node.attribute}, ranks.get(node.input[0], 0)
-        given: list[int] = numpy_helper.to_array(numbers[node.input[1]]).reshape(-1).tolist()
-        axes = sorted(axis % rank for axis in given) if rank else []
+        listed: list[int] = numpy_helper.to_array(numbers[node.input[1]]).tolist()
+        axes = sorted(axis % rank for axis in listed) if rank else []
         if axes and axes == [*range(2, rank)] and options.get("keepdims", 1):
             node.op_type = "GlobalAveragePool"
             del node.input[1], node.attribute[:]
-    read = {name for node in model.graph.node for name in node.input}
+    read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
     unread = [tensor for tensor in model.graph.initializer if tensor.name not in read]
     for tensor in unread:
         model.graph.initializer.remove(tensor)
@@ -82,12 +107,13 @@ def _translated(graph: Graph, program: Any) -> Any:
 
     if any(pools.concerns(node) for node in program.graph.nodes):
         program = program.run_decompositions(pools.table())
+    inputs, outputs = ([f"{name}{MARK}" for name in names] for names in _names(graph))
     found = torch.onnx.export(
         program,
         (),
         dynamo=True,
-        input_names=[node.name for node in graph.input_nodes],
-        output_names=[output.name or "output" for output in outputs_of(graph)],
+        input_names=inputs,
+        output_names=outputs,
         verbose=False,
         optimize=True,
     )

@@ -13,7 +13,7 @@ from torch import nn
 
 from archdsl.backends.torch_source import write_module
 from archdsl.backends.torch_source.names import is_attribute, is_owned
-from archdsl.compiler import check
+from archdsl.compiler import check, prove_build
 from tests import random_blocks
 from tests.helpers import ROOT, graph_of, net_text, random_graph
 from tests.modules import class_of, inputs
@@ -119,6 +119,54 @@ RECURSION = """
         global_avgpool -> flatten
     }
 """
+
+
+LOOPS = {
+    "parameters": "linear(8) -> tanh\nrepeat 4 { scale(0.5) }\nlinear(8)",
+    "parameters and others": "for i in 0..4 { scale(0.5) -> gelu }\nconv(8, 3)",
+    "buffers": """
+        repeat 2 {
+            linear(36) -> split(3) -> (a, b, c): it
+            (a, b, c, parameter([1, 15], init = ones, stored = rows) -> relative(2x3, stored = matrix)) -> attend(1)
+        }
+    """,
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_over_numbered_members(name: str) -> None:
+    holds(graph_of(f"model net {{\ninput x[12, 6]\n{LOOPS[name]}\n}}"), READABLE)
+
+
+SHARED_NORM = """
+    model net {
+        input x[4, H = 8, W = 8]
+        share n: batchnorm
+        residual via n { conv(4, 3) -> n }
+        relu
+    }
+"""
+
+
+def test_a_shared_batchnorm_counts_in_the_order_of_the_spec() -> None:
+    holds(graph_of(SHARED_NORM), READABLE)
+
+
+WIDTHS = """
+    block attending {
+        (conv(6, 1), avgpool(2)) -> (asks, memory): { }
+        (asks, memory -> conv(3, 1), memory) -> attention(1)
+    }
+    model net {
+        input x[4, H = 8, W = 8]
+        attending
+        attending
+    }
+"""
+
+
+def test_one_class_for_attention_to_several_widths() -> None:
+    assert prove_build(graph_of(WIDTHS)).plainness == 0
 
 
 @pytest.mark.parametrize("text", [ODD_NAMES, SEVERAL_OUTPUTS, TWO_SIZES, GATES, RECURSION])
@@ -274,3 +322,15 @@ def test_merges_of_long_names() -> None:
     heads = "\n".join(f"x -> {name}: conv(2, 1)" for name in names)
     text = f"{heads}\n({', '.join(names)}) -> average: mean\n average -> last: relu\n output last, {', '.join(names)}"
     holds(graph_of(net_text(text, "x[2, 4, 4]")), READABLE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "residual via skip: { factor: scale() } { conv: conv(4, 1) }",
+        'residual via "l.2": { c: conv(4, 1) } { ("l.0": { c: conv(4, 3) }, "l.1": { c: conv(4, 5) }) -> add }',
+    ],
+)
+def test_a_skip_may_be_a_learned_factor_or_an_element_of_a_list(body: str) -> None:
+    graph = graph_of(net_text(body, "x[4, 8, 8]"))
+    assert {*class_of(graph)().state_dict()} == {weight.key(node.path) for node, weight in graph.weights()}

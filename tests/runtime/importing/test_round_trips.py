@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import archdsl
 from archdsl import dims
 from archdsl.graph import Graph
+from archdsl.report.compare.changes import Change
 from archdsl.runtime.importing import from_module
 from tests.helpers import ROOT
 
@@ -22,8 +24,25 @@ MODELS = [
 """The models that need no arguments."""
 
 SIZE = 64
-DIFFERENT: dict[str, str] = {}
-"""Models that become another graph, or a longer spec, and why."""
+LONGER = frozenset({"attention_unet:attention_unet"})
+"""Models whose own specs are recursive, or take blocks from other files."""
+
+
+def is_known(change: Change) -> bool:
+    """Whether docs/import.md names such a difference: names without keys, initial values, digits of fractions."""
+    if change.kind == "renamed":
+        return True
+    nodes = (*change.before, *change.after)
+    if change.kind in ("removed", "added"):
+        return all(node.operation.is_input for node in nodes)
+    return all(detail.name in ("init", "inputs") or is_near(detail.before, detail.after) for detail in change.details)
+
+
+def is_near(one: str, two: str) -> bool:
+    try:
+        return math.isclose(float(one), float(two), rel_tol=1e-11)
+    except ValueError:
+        return False
 
 
 def sizes_of(graph: Graph) -> list[tuple[int, ...]]:
@@ -38,6 +57,6 @@ def sizes_of(graph: Graph) -> list[tuple[int, ...]]:
 def test_a_built_model_becomes_its_network_again(spec: str) -> None:
     graph = archdsl.check(spec)
     found = from_module(archdsl.load(spec), sizes_of(graph), extern=False)
+    assert not [change for change in archdsl.diff(graph, found.graph).changes if not is_known(change)]
     lines, own = (len(text.splitlines()) for text in (found.text, FAMILIES[spec.partition(":")[0]]))
-    same = not archdsl.diff(graph, found.graph).changes and lines <= 1.5 * own
-    assert same == (spec not in DIFFERENT)
+    assert lines <= 1.5 * own or spec in LONGER
