@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+OWNERS = (nn.init, nn.modules.activation)
+"""nn.init, and the module of nn.MultiheadAttention, which has the functions of nn.init as names of its own."""
+
 INITS = [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]
 
 
@@ -25,9 +28,7 @@ def noted() -> Iterator[dict[int, tuple[object, ...]]]:
     """Records how nn.init last filled each tensor."""
     found: dict[int, tuple[object, ...]] = {}
     alive: list[torch.Tensor] = []  # so that no address is used twice
-    # nn.MultiheadAttention has imported some of these by name.
-    modules = (nn.init, nn.modules.activation)
-    before = {(module, name): getattr(module, name) for module in modules for name in INITS if hasattr(module, name)}
+    before = {(owner, name): getattr(owner, name) for owner in OWNERS for name in INITS if hasattr(owner, name)}
 
     def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def fill(tensor: torch.Tensor, *args: object, **kwargs: object) -> Any:
@@ -38,12 +39,12 @@ def noted() -> Iterator[dict[int, tuple[object, ...]]]:
         return fill
 
     try:
-        for (module, name), function in before.items():
-            setattr(module, name, noting(name, function))
+        for (owner, name), function in before.items():
+            setattr(owner, name, noting(name, function))
         yield found
     finally:
-        for (module, name), function in before.items():
-            setattr(module, name, function)
+        for (owner, name), function in before.items():
+            setattr(owner, name, function)
 
 
 def model_of(text: str, name: str) -> tuple[nn.Module, list[object], dict[str, Any]]:

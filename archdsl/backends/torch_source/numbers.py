@@ -185,17 +185,15 @@ class Numbers:
 
         The class takes what is picked instead of both.
         """
-        scope = self.plan.cells[0].scope
-        if scope.definition is not None or self.group.count == 1:
-            return False
         known = self.parameters
-        return any(
+        picks = any(
             isinstance(e, ex.Item)
             and isinstance(e.base, Var)
             and (e.base.name in known and ex.constant(known[e.base.name].values))
             and any(n in known and not ex.constant(known[n].values) for n in ex.variables(e.index))
             for e in ex.parts(expr)
         )
+        return picks and self.plan.cells[0].scope.definition is None and self.group.count > 1
 
     def picked(self, row: Sequence[object], group: Group, name: str, free: Collection[int]) -> Expr:
         """What was picked from a list: a parameter of these values. A formula would fit them by chance."""
