@@ -126,8 +126,8 @@ def compare(module: nn.Module, built: nn.Module, sizes: list[Size], batch: int) 
 def difference(wanted: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> float | None:
     """The first difference of outputs that is too large; None if there is none."""
     for one, two in zip(wanted, given, strict=True):
-        apart: float = (one - two).abs().max().item()
-        if not apart <= TOLERANCE * max(one.std(correction=0).item(), 1e-12):
+        apart = float((one - two).abs().max())
+        if not apart <= TOLERANCE * max(float(one.std(correction=0)), 1e-12):
             return apart
     return None
 
