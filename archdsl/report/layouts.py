@@ -78,7 +78,7 @@ def command(plan: Layouts, layout: Layout, spec: str, options: Sequence[str] = (
     words = ["torchrun"]
     if machines > 1:
         words += ["--nnodes", str(machines), "--rdzv-backend", "c10d", "--rdzv-endpoint", "HOST:29500"]
-    words += ["--nproc-per-node", str(each), TRAIN, "--spec", spec, *options]
+    words += ["--nproc-per-node", str(each), TRAIN, "--folder", f"runs/{plan.graph.name}", "--spec", spec, *options]
     axes = {"replicate": layout.replicas, "shard": layout.shards, "stage": layout.stages}
     used = {name: size for name, size in axes.items() if size > 1} or {"replicate": 1}
     words += ["--axes", ",".join(used), "--sizes", "x".join(map(str, used.values()))]

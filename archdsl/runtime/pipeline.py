@@ -62,7 +62,8 @@ def _bordered(values: object) -> tuple[Tensor, ...]:
 class Pipeline:
     """This rank's share of a network in stages, and the schedule that runs it.
 
-    `modules` are its stages by their numbers; their keys in a state_dict are those of the whole network.
+    `modules` are its stages by their numbers, as they are before `wrap`; their keys in a state_dict are those of the
+    whole network.
     """
 
     modules: Mapping[int, nn.Module]
@@ -182,10 +183,10 @@ def pipeline(
         module.register_forward_pre_hook(lambda module, given: _bordered(given))
         if number < count - 1:
             module.register_forward_hook(lambda module, given, result: _bordered(result))
-        modules[number] = module = wrap(module) if wrap is not None else module
+        wrapped = wrap(module) if wrap is not None else module
         takes, gives = examples[number]
         made.append(
-            pipelining.PipelineStage(module, number, count, place, input_args=takes, output_args=gives, group=group)
+            pipelining.PipelineStage(wrapped, number, count, place, input_args=takes, output_args=gives, group=group)
         )
     kind = getattr(pipelining, CLASSES[schedule])
     planned = kind(made if schedule in SEVERAL else made[0], microbatches, loss_fn=loss)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 Data: TypeAlias = tuple[Tensor, Tensor]
 HELD_OUT = 360
+SIZE = (1, 8, 8)
 
 
 def digits(device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Data, Data]:

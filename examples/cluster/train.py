@@ -16,7 +16,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 import archdsl
 
@@ -43,12 +44,18 @@ class Progress:
     optimizer: torch.optim.Optimizer
     step: int = 0
 
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
+    """By the names of weights, since each stage of a pipeline has others."""
+
     def state_dict(self) -> dict[str, Any]:
-        model, optimizer = get_state_dict(self.model, self.optimizer)
+        model, optimizer = get_state_dict(self.model, self.optimizer, options=self.options)
         return {"model": model, "optimizer": optimizer, "step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        set_state_dict(self.model, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+        model, optimizer = state["model"], state["optimizer"]
+        set_state_dict(
+            self.model, self.optimizer, model_state_dict=model, optim_state_dict=optimizer, options=self.options
+        )
         self.step = state["step"]
 
     def save(self, folder: Path) -> None:
@@ -89,34 +96,96 @@ class Samples:
         rows = order[place * self.batch : (place + 1) * self.batch].chunk(self.ranks)[self.rank]
         return self.images[rows], self.labels[rows]
 
-    def parts(self, step: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, in micro-batches whose gradients are added up."""
-        images, labels = self.at(step)
-        return zip(images.chunk(count), labels.chunk(count), strict=True)
-
 
 def share_of(mesh: DeviceMesh) -> tuple[int, int]:
-    """Which part of a batch this process trains on, of how many: processes along `tensor` have the same one."""
+    """Which part of a batch this process trains on, of how many.
+
+    Processes along `tensor` have the same one, as have the stages of a pipeline, of which the first one reads it.
+    """
     rank, ranks = 0, 1
     for axis in mesh.mesh_dim_names or ():
-        if axis != "tensor":
+        if axis not in ("tensor", "stage"):
             rank, ranks = rank * mesh[axis].size() + mesh[axis].get_local_rank(), ranks * mesh[axis].size()
     return rank, ranks
 
 
 def mean(value: Tensor) -> float:
     """The mean of a number over all processes."""
-    value = value.detach().clone()
+    value = value.detach().to(torch.float64, copy=True)
     dist.all_reduce(value)
     return value.item() / dist.get_world_size()
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, rank: int, ranks: int) -> float:
+class Whole:
+    """A network of which every process has the whole, or a part of each weight."""
+
+    def __init__(self, given: argparse.Namespace, mesh: DeviceMesh, device: str, values: dict[str, Any]) -> None:
+        dtype = getattr(torch, given.dtype)
+        network = archdsl.load(
+            given.spec, parallel=True, recompute=given.recompute, device=device, dtype=dtype, **values
+        )
+        self.model = archdsl.parallelize(network, mesh, sync_batchnorm=given.sync_batchnorm)
+        self.microbatches = given.microbatches
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Adds up the gradients of the micro-batches; their mean loss."""
+        total = torch.zeros((), device=images.device)
+        parts = zip(images.chunk(self.microbatches), labels.chunk(self.microbatches), strict=True)
+        for number, (part, wanted) in enumerate(parts, 1):
+            waits = number < self.microbatches and isinstance(self.model, DistributedDataParallel)
+            with self.model.no_sync() if waits else nullcontext():
+                loss = cross_entropy(self.model(part), wanted) / self.microbatches
+                loss.backward()
+            total = total + loss.detach()
+        return total
+
+    def outputs(self, images: Tensor) -> Tensor | None:
+        with torch.no_grad():
+            return self.model(images)
+
+
+class Staged:
+    """A network in stages: every process along the axis `stage` has one."""
+
+    def __init__(self, given: argparse.Namespace, mesh: DeviceMesh, device: str, values: dict[str, Any]) -> None:
+        copies = mesh["replicate"] if "replicate" in (mesh.mesh_dim_names or ()) else None
+        self.batch = given.batch // (copies.size() if copies else 1)
+        self.stages = mesh["stage"].size()
+        self.pipeline = archdsl.pipeline(
+            archdsl.check(given.spec, **values),
+            batch=self.batch,
+            microbatches=given.microbatches,
+            loss=cross_entropy,
+            size=digits.SIZE,
+            recompute=given.recompute,
+            group=mesh["stage"].get_group(),
+            device=device,
+            dtype=getattr(torch, given.dtype),
+            wrap=(lambda stage: DistributedDataParallel(stage, process_group=copies.get_group())) if copies else None,
+        )
+        (self.model,) = self.pipeline.modules.values()
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss, where it is known; the mean over all processes counts it once."""
+        loss = self.pipeline.step(images, target=labels)
+        return torch.zeros((), device=images.device) if loss is None else loss * self.stages
+
+    def outputs(self, images: Tensor) -> Tensor | None:
+        """In batches of the size that the pipeline is for, the last one filled up."""
+        found = []
+        for part in images.split(self.batch):
+            filled = torch.cat([part, part.new_zeros(self.batch - len(part), *part.shape[1:])])
+            output = self.pipeline.evaluate(filled)
+            found += [] if output is None else [output[: len(part)]]
+        return torch.cat(found) if found else None
+
+
+def accuracy(network: Whole | Staged, images: Tensor, labels: Tensor, rank: int, ranks: int) -> float:
     """The share of right answers; each process tries a part of the images."""
-    model.eval()
-    with torch.no_grad():
-        right = model(images.tensor_split(ranks)[rank]).argmax(1) == labels.tensor_split(ranks)[rank]
-    counts = torch.tensor([right.sum(), len(right)], dtype=torch.float64, device=images.device)
+    network.model.eval()
+    outputs, wanted = network.outputs(images.tensor_split(ranks)[rank]), labels.tensor_split(ranks)[rank]
+    right = [(outputs.argmax(1) == wanted).sum(), len(wanted)] if outputs is not None else [0, 0]
+    counts = torch.tensor(right, dtype=torch.float64, device=images.device)
     dist.all_reduce(counts)
     return (counts[0] / counts[1]).item()
 
@@ -125,14 +194,13 @@ def train(given: argparse.Namespace, device: str) -> float:
     mesh = init_device_mesh(device, given.sizes, mesh_dim_names=tuple(given.axes.split(",")))
     torch.manual_seed(given.seed)  # so that all processes begin with the same weights
     values = {name: ast.literal_eval(value) for name, value in given.set}
-    dtype = getattr(torch, given.dtype)
-    network = archdsl.load(given.spec, parallel=True, recompute=given.recompute, device=device, dtype=dtype, **values)
-    model = archdsl.parallelize(network, mesh, sync_batchnorm=given.sync_batchnorm)
+    network = (Staged if "stage" in given.axes.split(",") else Whole)(given, mesh, device, values)
+    model = network.model
     progress = Progress(model, torch.optim.SGD(model.parameters(), given.rate, momentum=0.9))
     progress.resume(given.folder)
 
     rank, ranks = share_of(mesh)
-    (images, labels), held_out = digits.digits(device, dtype)
+    (images, labels), held_out = digits.digits(device, getattr(torch, given.dtype))
     samples = Samples(images, labels, given.batch, rank, ranks, given.seed)
     print(f"process {dist.get_rank()} of {dist.get_world_size()} begins at step {progress.step}", flush=True)
     with (given.folder / "losses.jsonl").open("a") as log:
@@ -141,12 +209,9 @@ def train(given: argparse.Namespace, device: str) -> float:
         while progress.step < last:
             for group in progress.optimizer.param_groups:
                 group["lr"] = given.rate * (1 + math.cos(math.pi * progress.step / given.steps)) / 2
+            images, labels = samples.at(progress.step)
             progress.optimizer.zero_grad()
-            loss = torch.zeros((), device=device)
-            for images, labels in samples.parts(progress.step, given.microbatches):
-                part = cross_entropy(model(images), labels) / given.microbatches
-                part.backward()
-                loss = loss + part.detach()
+            loss = network.step(images, labels)
             progress.optimizer.step()
             progress.step += 1
             found = mean(loss)
@@ -154,7 +219,7 @@ def train(given: argparse.Namespace, device: str) -> float:
                 print(json.dumps({"step": progress.step, "loss": found}), file=log, flush=True)
             if progress.step % given.every == 0 or progress.step == last:
                 progress.save(given.folder)
-    return accuracy(model, *held_out, rank, ranks)
+    return accuracy(network, *held_out, rank, ranks)
 
 
 def size(text: str) -> tuple[int, ...]:
@@ -170,13 +235,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoints and losses are kept")
     parser.add_argument("--spec", default=str(HERE / "family.arch"))
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--axes", default="replicate", help="of the mesh, such as replicate,shard")
+    parser.add_argument("--axes", default="replicate", help="of the mesh: replicate,shard or replicate,stage, say")
     parser.add_argument("--sizes", type=size, help="how many processes along each axis, such as 2x8")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--until", type=int, help="stop after this step; another run goes on from there")
     parser.add_argument("--batch", type=int, default=64, help="of all processes together")
-    parser.add_argument("--microbatches", type=int, default=1, help="whose gradients are added up in a step")
-    parser.add_argument("--recompute", default="none", choices=("none", "dense", "blocks"))
+    parser.add_argument("--microbatches", type=int, default=1, help="whose gradients are added up")
+    parser.add_argument("--recompute", choices=("none", "dense", "blocks"), default="none")
     parser.add_argument("--every", type=int, default=25, help="steps between checkpoints")
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)

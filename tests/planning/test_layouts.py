@@ -100,7 +100,7 @@ def test_commands() -> None:
     both = next(f for f in plan.found if f.shards == 8 and f.recompute == "blocks")
     assert both.microbatches == 1
     assert command(plan, both, "my net.arch", ["--set", "classes=10"]).endswith(
-        "--nproc-per-node 8 examples/cluster/train.py --spec 'my net.arch' --set classes=10 "
+        "--nproc-per-node 8 examples/cluster/train.py --folder runs/resnet18 --spec 'my net.arch' --set classes=10 "
         "--axes replicate,shard --sizes 2x8 --batch 512 --recompute blocks"
     )
     staged = next(f for f in plan.found if f.stages == 2)

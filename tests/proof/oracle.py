@@ -25,7 +25,9 @@ def noted() -> Iterator[dict[int, tuple[object, ...]]]:
     """Records how nn.init last filled each tensor."""
     found: dict[int, tuple[object, ...]] = {}
     alive: list[torch.Tensor] = []  # so that no address is used twice
-    before = {name: getattr(nn.init, name) for name in INITS}
+    # nn.MultiheadAttention has imported some of these by name.
+    modules = (nn.init, nn.modules.activation)
+    before = {(module, name): getattr(module, name) for module in modules for name in INITS if hasattr(module, name)}
 
     def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def fill(tensor: torch.Tensor, *args: object, **kwargs: object) -> Any:
@@ -36,12 +38,12 @@ def noted() -> Iterator[dict[int, tuple[object, ...]]]:
         return fill
 
     try:
-        for name, function in before.items():
-            setattr(nn.init, name, noting(name, function))
+        for (module, name), function in before.items():
+            setattr(module, name, noting(name, function))
         yield found
     finally:
-        for name, function in before.items():
-            setattr(nn.init, name, function)
+        for (module, name), function in before.items():
+            setattr(module, name, function)
 
 
 def model_of(text: str, name: str) -> tuple[nn.Module, list[object], dict[str, Any]]:

@@ -272,6 +272,8 @@ class _Question:
         found: dict[Edge, float] = {}
         for head, edges in self.arriving.items():
             several = [edge for edge in edges if not edge.is_skip]
+            if not all(self._leaves_room(edge, layout.sizes[head][axis]) for edge in several):
+                continue
             if len(several) < 2 or head.kind not in SOLID:
                 continue
             several.sort(key=lambda edge: layout.places[edge.tail][axis] * (1 if self.down else -1))
@@ -282,6 +284,12 @@ class _Question:
             for number, edge in enumerate(several):
                 found[edge] = max(-SPREAD * side / 2, min(SPREAD * side / 2, step * (number - middle)))
         return found
+
+    def _leaves_room(self, edge: Edge, side: float) -> bool:
+        """Whether the headings of the frames that an arrow enters have room beside several arrows."""
+        entered = self.frames[edge.head][len(self._common(edge)) :]
+        widths = [(self._heading(frame)[0], *self.kept[frame]) for frame in entered if frame in self.kept]
+        return all(not width or high - low >= width + SPREAD * side for width, low, high in widths)
 
     def _squeezed(self, layout: Layout) -> Layout:
         """Without the room between layers that `dot` leaves for the sides of frames."""
