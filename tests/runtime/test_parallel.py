@@ -208,7 +208,7 @@ def test_another_module_is_refused() -> None:
     ("spec", "units"),
     [
         ("resnet:resnet18", ("layer1", "layer2", "layer3.0", "layer3.1", "layer4.0", "layer4.1")),
-        ("vit:vit_b_16", (*(f"encoder.layers.encoder_layer_{i}" for i in range(12)), "heads")),
+        ("vit:vit_b_32", (*(f"encoder.layers.encoder_layer_{i}" for i in range(12)), "heads")),
         (source_of("model m {\n    input x[3]\n    linear(2)\n}\n"), ()),
     ],
 )
