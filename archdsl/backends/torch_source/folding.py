@@ -33,7 +33,8 @@ for norm in [k.rpartition(".")[0] for k in state if k.endswith(".running_var")]:
         continue
     conv = norm.removesuffix(end) + FOLDED[end]
     weight = state[f"{conv}.weight"]
-    factor = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + EPS)
+    std = torch.sqrt(state[f"{norm}.running_var"] + EPS)
+    factor = state[f"{norm}.weight"] / std
     shift = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * factor
     bias = state.get(f"{conv}.bias", torch.zeros_like(factor))
     folded[f"{conv}.weight"] = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
