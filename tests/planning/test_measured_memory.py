@@ -82,7 +82,7 @@ def spread(
 
     def make() -> tuple[Any, Callable[[], None]]:
         mesh = init_device_mesh("cpu", tuple(axes.values()), mesh_dim_names=tuple(axes))
-        model = archdsl.parallelize(archdsl.load(spec, **values), mesh)
+        model = archdsl.parallelize(archdsl.load(spec, parallel=True, **values), mesh)
         images = [torch.zeros(MICROBATCH, *size) for _ in range(microbatches)]
 
         def step() -> None:
