@@ -16,7 +16,7 @@ from archdsl.dims import Region
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
 from archdsl.graph.rewriting import Rewriting
 from archdsl.graph.verifying import BrokenGraph
-from archdsl.ops.input import Input
+from archdsl.ops import Input
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -77,7 +77,7 @@ def questions(tree: ast.AST, aliases: frozenset[str] = frozenset()) -> Iterator[
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_other_room_knows_an_operation(path: Path) -> None:
     found = list(questions(ast.parse(path.read_text("utf-8"))))
-    if path.parent.name == "elaborate":  # it makes the inputs of a network, which no spec calls
+    if path.parent.name == "elaborate" or path.name == "stages.py":  # these make inputs, which no spec calls
         found = [q for q in found if q != "from archdsl.ops import Input"]
     assert not found, f"these are facts for the class of the operation (archdsl/ops): {found}"
 
