@@ -45,7 +45,7 @@ def library() -> list[str]:
 
 
 SIZE, NUMBER = (
-    re.compile(r"_(?:tiny|base|large|huge|atto|femto|pico|nano|[bhlmst]\d*)(?=_|$)"),
+    re.compile(r"_(?:tiny|base|large|huge|atto|femto|pico|nano|x*s|[\d_]+[mg]f|\d+x\d+d|[bhlmst]\d*)(?=_|$)"),
     re.compile(r"[\d_]+(?!d)"),
 )
 """What names of models of one kind differ by: a word or letter for the size, a number."""

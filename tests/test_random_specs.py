@@ -30,7 +30,7 @@ from tests.ops.forms import Built, tensors
 from tests.random_checks import Wrong, holds
 from tests.random_specs import spec
 
-QUICK, SHARD, LONG = 90, 1_000, 20_000
+QUICK, SHARD, LONG = 60, 1_000, 20_000
 SHARE = 0.78
 """The fraction of seeds that give a network."""
 PLAINER = 0.02

@@ -163,7 +163,7 @@ def shares(number: int, seed: int) -> dict[str, float]:
 
 
 def test_the_first_error_speaks_of_the_mistake() -> None:
-    found = shares(2, seed=0)
+    found = shares(1, seed=0)
     assert not {kind: share for kind, share in found.items() if share < KINDS[kind][2] - 0.1}  # of few, chance has more
 
 
