@@ -12,6 +12,7 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,14 @@ def kinds() -> list[str]:
     return list({NUMBER.sub("", SIZE.sub("", name)): name for name in reversed(library())}.values())[::-1]
 
 
-def one_of_each() -> list[Any]:
-    """The library's models as parameters of a test; all but the first one of each kind are `long`."""
-    first = set(kinds())
+def first_of_family() -> list[str]:
+    """The first of the kinds of each family."""
+    return list({name.partition(":")[0]: name for name in reversed(kinds())}.values())[::-1]
+
+
+def one_of_each(default: Callable[[], Sequence[str]] = kinds) -> list[Any]:
+    """The library's models as parameters of a test; all but the first one of each kind or family are `long`."""
+    first = set(default())
     return [pytest.param(name, marks=[pytest.mark.long] * (name not in first)) for name in library()]
 
 
