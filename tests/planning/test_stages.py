@@ -97,8 +97,8 @@ def test_many_random_networks(start: int) -> None:
     [
         ("unet:unet_padded", 5, 32),
         ("densenet:densenet121", 4, 64),
-        ("inception:inception_v3", 3, 96),
-        ("googlenet:googlenet", 4, 64),
+        ("inception:inception_v3", 3, 299),
+        ("googlenet:googlenet", 4, 224),
         ("vit:vit_b_16", 3, 224),
         ("swin:swin_t", 4, 64),
         ("mobilenet:mobilenet_v3_small", 6, 64),

@@ -37,7 +37,7 @@ LARGER: dict[str, Case] = {
     for name, spec, size in (
         ("unet", "unet:unet_padded", (3, 32, 32)),
         ("densenet", "densenet:densenet121", (3, 64, 64)),
-        ("inception", "inception:inception_v3", (3, 96, 96)),
+        ("mobilenet", "mobilenet:mobilenet_v3_small", (3, 64, 64)),
         ("swin", "swin:swin_t", (3, 64, 64)),
     )
     for schedule in ("gpipe", "1f1b", "interleaved", "interleaved-gpipe")
