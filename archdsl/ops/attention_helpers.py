@@ -48,26 +48,37 @@ def attend(*, cosine: bool, last: bool) -> Helper:
     return Helper(name, "\n".join([*lines, ""]))
 
 
-INDEX = Helper(
-    "relative_position_index",
-    '''def relative_position_index(
+def _index(name: str, says: str, down: str, right: str, row: str) -> Helper:
+    """Numbers the pairs of positions of a window."""
+    return Helper(
+        name,
+        f'''def {name}(
     height: int,
     width: int,
     rank: int,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """For each pair of positions of a window, the number of their difference.
+    """For each pair of positions of a window, the number of their {says}.
 
     `rank` 2: a row for each position, 1: all rows in one.
     """
     rows = torch.arange(height, device=device).repeat_interleave(width)
     columns = torch.arange(width, device=device).repeat(height)
-    down = rows[:, None] - rows + height - 1
-    right = columns[:, None] - columns + width - 1
-    index = down * (2 * width - 1) + right
+    down = {down}
+    right = {right}
+    index = down * {row} + right
     return index if rank == 2 else index.flatten()
 ''',
+    )
+
+
+INDEX = _index(
+    "relative_position_index",
+    "difference",
+    "rows[:, None] - rows + height - 1",
+    "columns[:, None] - columns + width - 1",
+    "(2 * width - 1)",
 )
 
 COORDINATES = Helper(
@@ -151,24 +162,6 @@ def relative_bias(*, last: bool) -> Helper:
     )
 
 
-DISTANCES = Helper(
-    "distance_index",
-    '''def distance_index(
-    height: int,
-    width: int,
-    rank: int,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """For each pair of positions of a window, the number of their distance.
-
-    `rank` 2: a row for each position, 1: all rows in one.
-    """
-    rows = torch.arange(height, device=device).repeat_interleave(width)
-    columns = torch.arange(width, device=device).repeat(height)
-    down = (rows[:, None] - rows).abs()
-    right = (columns[:, None] - columns).abs()
-    index = down * width + right
-    return index if rank == 2 else index.flatten()
-''',
+DISTANCES = _index(
+    "distance_index", "distance", "(rows[:, None] - rows).abs()", "(columns[:, None] - columns).abs()", "width"
 )

@@ -32,12 +32,12 @@ class Cluster:
 
     gpus: int
     memory: int
-    node: int = 8
-    bandwidth: float = 25e9
+    node: int
+    bandwidth: float
     """Between machines."""
-    near: float = 300e9
+    near: float
     """Within a machine."""
-    speed: float = 20e12
+    speed: float
 
 
 @dataclass(frozen=True, slots=True)
