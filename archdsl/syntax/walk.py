@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 
 from archdsl.common.source import Span
 from archdsl.syntax import tree
@@ -26,9 +27,17 @@ def parts(root: object) -> Iterator[object]:
         part = stack.pop()
         if isinstance(part, tuple | list):
             stack.extend(part)
-        elif is_dataclass(part) and not isinstance(part, Span):
+        elif inside := _inside(type(part)):
             yield part
-            stack += [getattr(part, f.name) for f in fields(part) if (type(part), f.name) not in BINDS]
+            stack += [getattr(part, name) for name in inside]
+
+
+@cache
+def _inside(cls: type) -> tuple[str, ...]:
+    """The fields of a kind of syntax node that hold its children, without names that it only declares."""
+    if not is_dataclass(cls) or issubclass(cls, Span):
+        return ()
+    return tuple(f.name for f in fields(cls) if (cls, f.name) not in BINDS)
 
 
 def names(root: object) -> Iterator[tree.Name]:
