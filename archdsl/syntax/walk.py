@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from functools import cache
 
 from archdsl.common.source import Span
 from archdsl.syntax import tree
@@ -27,13 +26,21 @@ def parts(root: object) -> Iterator[object]:
         part = stack.pop()
         if isinstance(part, tuple | list):
             stack.extend(part)
-        elif inside := _inside(type(part)):
+            continue
+        cls = type(part)
+        inside = _INSIDE.get(cls)
+        if inside is None:
+            inside = _INSIDE[cls] = _fields(cls)
+        if inside:
             yield part
             stack += [getattr(part, name) for name in inside]
 
 
-@cache
-def _inside(cls: type) -> tuple[str, ...]:
+_INSIDE: dict[type, tuple[str, ...]] = {}
+"""What `_fields` gives, which is asked for each node of a tree."""
+
+
+def _fields(cls: type) -> tuple[str, ...]:
     """The fields of a kind of syntax node that hold its children, without names that it only declares."""
     if not is_dataclass(cls) or issubclass(cls, Span):
         return ()
