@@ -259,9 +259,9 @@ def shares(edits: int) -> dict[str, int]:
         while analysis.waiting:
             analysis.check_next(Brake())
         seconds[family] = process_time() - begun
-    least = edits // (8 * len(seconds))
-    rest = (edits - least * len(seconds)) / sum(1 / time for time in seconds.values())
-    return {family: least + ceil(rest / time) for family, time in seconds.items()}
+    least = edits // (12 * len(seconds))
+    rest = (edits - least * len(seconds)) / sum(time**-2 for time in seconds.values())
+    return {family: least + ceil(rest * time**-2) for family, time in seconds.items()}
 
 
 def resident() -> float:
