@@ -264,7 +264,7 @@ def shares(edits: int) -> dict[str, int]:
         while analysis.waiting:
             analysis.check_next(Brake())
         seconds[family] = process_time() - begun
-    rest = (edits - len(seconds)) / sum(time**-2 for time in seconds.values())
+    rest = edits / sum(time**-2 for time in seconds.values())
     return {family: ceil(rest * time**-2) for family, time in seconds.items()}
 
 
