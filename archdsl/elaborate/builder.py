@@ -86,7 +86,7 @@ class Builder:
         """The size of a tensor, None for a lost one."""
         if tensor.node < 0:
             return None
-        return cast(Shape, self.graph.node(tensor).shapes[tensor.index])
+        return self.graph.node(tensor).shapes[tensor.index]
 
     def tensor_value(self, flow: Flow) -> TensorValue:
         if POISONED_TENSOR in flow:

@@ -16,17 +16,17 @@ from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
 from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import AXES, Section, Sizes, same_upper_lines, window_lines
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
-from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
+from archdsl.ops.windows import (
+    ceil_steps,
+    does_not_fit,
+    padding,
+    same_upper_pads,
+    steady,
+    steps,
+    window_caption,
+    window_pads,
+)
 from archdsl.ops.worked import worked
-
-
-def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
-    """The number of windows if the last may extend past the end but must start inside (PyTorch's ceil_mode)."""
-    reach = dilation * (kernel - 1)
-    windows = dims.ceil_div(size + 2 * pad - reach - 1, stride) + 1
-    if reach >= pad + stride - 1:  # then none can start outside
-        return windows
-    return dims.minimum(windows, (size + pad - 1) // stride + 1)
 
 
 class Pool(Operation):

@@ -46,6 +46,15 @@ def steps(size: Dim, pads: int, kernel: int, stride: int, dilation: int) -> Dim:
     return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
+    """The number of windows if the last may extend past the end but must start inside (PyTorch's ceil_mode)."""
+    reach = dilation * (kernel - 1)
+    windows = dims.ceil_div(size + 2 * pad - reach - 1, stride) + 1
+    if reach >= pad + stride - 1:  # then none can start outside
+        return windows
+    return dims.minimum(windows, (size + pad - 1) // stride + 1)
+
+
 def steady(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
     """Whether `same_upper` pads both sides equally, for every input size."""
     return all(k == 1 or (s == 1 and d * (k - 1) % 2 == 0) for k, s, d in zip(kernel, stride, dilation, strict=True))

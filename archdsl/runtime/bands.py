@@ -121,7 +121,7 @@ def _plan(graph: Graph, sizes: dict[str, int], ranks: int, norms: Sequence[Node]
 
 
 def _rank(graph: Graph) -> int:
-    return max(len(node.shapes[0]) - 1 for node in graph.input_nodes)  # type: ignore[arg-type]
+    return max(len(node.shapes[0]) - 1 for node in graph.input_nodes)
 
 
 def _normalised(

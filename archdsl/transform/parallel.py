@@ -46,7 +46,7 @@ class Parallel:
 
     def divided(self, layout: Layout) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """The first and second layers of pairs, and the attentions, that are plain layers of PyTorch in this layout."""
-        plain = [pair for pair in self.pairs if all(len(n.shapes[0]) == 1 or n.id in layout.last for n in pair)]  # type: ignore[arg-type]
+        plain = [pair for pair in self.pairs if all(len(n.shapes[0]) == 1 or n.id in layout.last for n in pair)]
         return tuple(a.path for a, _ in plain), tuple(b.path for _, b in plain), tuple(n.path for n in self.attentions)
 
 

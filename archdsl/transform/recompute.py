@@ -109,7 +109,7 @@ def _body(graph: Graph, node: Node) -> Scope | None:
 
 def _needs_alone(graph: Graph, body: Scope, whole: Tensor) -> bool:
     """Whether a body takes one tensor and reads no size of another."""
-    sizes = [n.operation.sized(graph.shapes(n.inputs), n.shapes) for n in body.nodes()]  # type: ignore[arg-type]
+    sizes = [n.operation.sized(graph.shapes(n.inputs), n.shapes) for n in body.nodes()]
     own = graph.shape(whole)[1:]
     return body.inflow() == [whole] and all(size == own for size in sizes if free_sizes(*size))
 

@@ -83,7 +83,7 @@ class _Arranging:
     def form(self, node: Node, is_last: bool, sized: Sequence[Tensor]) -> TorchForm:
         shapes = self.graph.shapes(node.inputs)
         find = node.operation.torch_last if is_last else node.operation.torch
-        form = find(shapes, node.shapes)  # type: ignore[arg-type]
+        form = find(shapes, node.shapes)
         assert form is not None
         if not sized:
             return form
