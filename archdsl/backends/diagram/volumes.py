@@ -164,8 +164,8 @@ class Figure:
         count = [f"× {part.count}"] if part.count > 1 else []
         shared = captions.reuse(part)
         count += [f"({letter(shared)})"] if shared is not None else []
-        told = [Words(line, SMALL, theme.text, not self.terse) for line in broken(words, count)]
-        return [*found, *told] if self.terse else [*told, *found]
+        texts = [Words(line, SMALL, theme.text, not self.terse) for line in broken(words, count)]
+        return [*found, *texts] if self.terse else [*texts, *found]
 
     def _muted(self, text: str) -> list[Words]:
         return [Words(text, SMALL, self.theme.muted)] if text else []
