@@ -41,7 +41,7 @@ class Builder:
     provisional: dict[str, str] = field(default_factory=dict)
     """The calls without a label that took a free number because another item has theirs."""
     use: Use | None = None
-    """That of the next node or scope."""
+    """The use of the next node or scope."""
     again: bool = False
     """Whether what is placed uses the weights of what was placed before."""
     rounds_around: Rounds = ()

@@ -320,7 +320,7 @@ class Graph:
         return self.tabulate(self)
 
     def to_pandas(self) -> DataFrame:
-        """That table as a DataFrame; needs pandas."""
+        """The table of `table` as a DataFrame; needs pandas."""
         return self.table().to_pandas()
 
     def __len__(self) -> int:

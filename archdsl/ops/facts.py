@@ -122,7 +122,7 @@ class Facts:
     own_in_inference: ClassVar[bool] = False
     """Whether its result is a new tensor, not a view, which only its backward pass may read."""
     accumulates: ClassVar[tuple[int, ...]] = ()
-    """Of two inputs, the positions of those that may accumulate the other one in place, the best one first."""
+    """The positions of inputs, of two, that may accumulate the other one in place, the best one first."""
 
     def overwrites(self, shapes: tuple[Shape, ...], inference: bool) -> bool:
         """Whether it may overwrite an input that nothing else reads; `inference`: there is no backward pass."""

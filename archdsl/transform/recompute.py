@@ -151,7 +151,7 @@ def _peak(run: Simulation, scopes: Collection[Scope]) -> int:
 
 
 def outermost(scopes: Sequence[Scope]) -> list[Scope]:
-    """Those that are in no other."""
+    """The scopes that are in no other."""
     given = set(scopes)
     return [s for s in dict.fromkeys(scopes) if given.isdisjoint(list(s.calls())[1:])]
 

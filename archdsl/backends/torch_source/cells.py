@@ -123,7 +123,7 @@ class Syntax:
 
     @staticmethod
     def of(body: tree.Block | tree.Model | tree.Item) -> Syntax:
-        """That of a block, a model, or an item that opens a scope."""
+        """The syntax of a block, a model, or an item that opens a scope."""
         found = Syntax()
         if isinstance(body, tree.Block | tree.Model):
             found.regions = found._statements(body.body.statements)
@@ -366,7 +366,7 @@ class Repeats:
 
     @staticmethod
     def of(graph: Graph, references: dict[Node, Sizes]) -> Repeats:
-        """Those of a graph. The sizes of later calls are found as in the first ones, which changes `references`."""
+        """The repeats of a graph. The sizes of later calls are found as in the first ones, which changes `references`."""
         found = Repeats()
         firsts: dict[str, Node | Scope] = {}
         for member in graph.root.walk():
