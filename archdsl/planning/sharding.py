@@ -19,7 +19,7 @@ from archdsl.planning.held import Recorder
 from archdsl.transform.parallel import parallel
 
 ROOT = -1
-"""The unit of what stands in no other one: it is gathered for the whole step."""
+"""The unit of all that is in no other one: it is gathered for the whole step."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -366,7 +366,7 @@ class Repeats:
 
     @staticmethod
     def of(graph: Graph, references: dict[Node, Sizes]) -> Repeats:
-        """The repeats of a graph. The sizes of later calls are found as in the first ones, which changes `references`."""
+        """The repeats of a graph. Sizes of later calls are found as in the first ones, which changes `references`."""
         found = Repeats()
         firsts: dict[str, Node | Scope] = {}
         for member in graph.root.walk():

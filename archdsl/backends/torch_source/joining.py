@@ -14,7 +14,7 @@ from archdsl.ops.reserved import STANDARD
 
 
 class NotJoined(Exception):
-    """Files that cannot stand in one: `names` are defined in several of them, and differ."""
+    """Files that cannot be joined into one: `names` are defined in several of them, and differ."""
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__(f"defined in several ways: {', '.join(sorted(names))}")
