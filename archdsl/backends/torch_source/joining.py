@@ -1,6 +1,6 @@
 """One file for several modules, each of which was written, and proved, as a file of its own.
 
-The definitions of the file are those of the separate files, letter for letter; what several files define alike stands
+The definitions of the file are those of the separate files, letter for letter; what several files define alike is
 in it once. So each module means there what it means alone: `join` compares them definition by definition.
 """
 
