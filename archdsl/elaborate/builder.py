@@ -200,7 +200,7 @@ class Builder:
             return (POISONED_TENSOR,) * operation.results(len(flow))
         rounds, bound, windows = self.rounds_around, self.bound, self.windows
         use, self.use = self.use, None
-        batched = operation.is_input or any(self.graph.node(t).batched for t in flow)
+        batched = operation.is_input or (not operation.once and any(self.graph.node(t).batched for t in flow))
         facts = (call, origin, rounds, bound, batched, windows, use, self.again)
         node = Node(node_id, operation, flow, results, name, path, labelled, scope, span, *facts)
         self.graph.add(node)

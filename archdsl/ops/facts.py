@@ -82,6 +82,8 @@ class Facts:
     """Whether its last input also stands for those that lack before this one."""
     sized_by: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs of which it takes only the size."""
+    once: ClassVar[bool] = False
+    """Whether its result is one sample, the same for the whole batch, though its inputs have the batch."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False
