@@ -179,7 +179,7 @@ class Builder:
         if not operation.is_input:
             name = self.paths.settle(name, labelled, scope, span, lambda: self.owns(operation, flow))
         if POISONED_TENSOR in flow:
-            self.reports.diagnostics.hidden.add(span)
+            self.reports.hide(span)
             scope.lost += 1
             return (POISONED_TENSOR,) * operation.results(len(flow))
         node_id = len(self.graph)
