@@ -12,7 +12,7 @@ from typing import Any
 import graphviz
 
 from archdsl.backends.diagram.dot import HEADING, NOTE, Writer
-from archdsl.backends.diagram.labels import LINE_HEIGHT, Line, table
+from archdsl.backends.diagram.labels import LINE_HEIGHT, Line, extent, table
 from archdsl.backends.diagram.layout import (
     TEXT_GAP,
     Box,
@@ -39,8 +39,8 @@ TEXT_ROOM = LINE_HEIGHT * NOTE + TEXT_GAP
 SOLID = ("layers", "block", "input", "output")
 """Kinds of parts whose arrows begin and end in the middle of a side."""
 
-SPREAD, WIDEST_STEP = 0.6, 60.0
-"""The share of a side over which several arrows arrive, and the most points between two of them."""
+SPREAD, APART = 0.6, 16.0
+"""The share of a side over which several arrows arrive, and the points between two of them where there is room."""
 
 MARGIN = 8.0
 """Points between a frame and what it holds."""
@@ -86,6 +86,9 @@ class _Question:
         self.texts: dict[Part, tuple[Edge, list[Line], Size]] = {
             edge.tail: (edge, lines, label_size(lines)) for edge, lines in writer.sizes(picture).items()
         }
+
+        boxes = [part for part in picture.boxes() if part.kind == "merge"]
+        self.notes = {part: (lines, extent(lines)) for part in boxes if (lines := writer.notes(part))}
 
         # Branches begin at one height, whether or not there is a text below their first box.
         rows = [row for frame in [None, *self.frames] for row in self._branches(frame)]
@@ -194,6 +197,8 @@ class _Question:
     def _room(self, part: Part) -> Size:
         """The size of a box, with the text beside it, and the room in which its arrows part."""
         width, height = self.writer.measure(part)
+        if part in self.notes:  # on the left; boxes are as wide to the right, so that their arrows run in the middle
+            width, height = 2 * self._aside(part)[1], height + 2 * max(self.notes[part][1][1] - RANK_GAP, 0)
         if part in self.texts and part.kind == "entry":  # several beside each other
             _, _, (text_width, text_height) = self.texts[part]
             return (max(width, text_width), height) if self.down else (width, max(height, text_height))
@@ -204,6 +209,13 @@ class _Question:
             height += TEXT_ROOM
         turn = TURN if part in self.forks and part.kind != "merge" else 0.0
         return (width, height + turn) if self.down else (width + turn, height)
+
+    def _aside(self, part: Part) -> tuple[float, float]:
+        """How far from the middle of a merge its note ends and begins: beside its sign, and the text below it."""
+        width = self.writer.measure(part)[0]
+        if part in self.texts and self.down:
+            width = max(width, self.texts[part][2][0])
+        return width / 2 + 4, width / 2 + 4 + self.notes[part][1][0]
 
     # ------------------------------------------------------------ the answer
 
@@ -231,6 +243,11 @@ class _Question:
                 layout.labels[edge] = Label(lines, size, at)
             elif part in self.spaced:
                 layout.places[part] = (x, y + TEXT_ROOM / 2)
+            if part in self.notes:
+                lines, (width, height) = self.notes[part]
+                (x, y), middle = layout.places[part], layout.sizes[part][1] / 2
+                at = (x - self._aside(part)[0] - width / 2, y - middle - height / 2 + 2)
+                layout.notes[part] = Label(lines, (width, height), at)
         ends = {(edge.tail.id, edge.head.id): edge for edge in self.picture.edges}
         swings = {
             ends[objects[thing["tail"]]["name"], objects[thing["head"]]["name"]]: thing["pos"]
@@ -276,13 +293,11 @@ class _Question:
                 continue
             if len(several) < 2 or head.kind not in SOLID:
                 continue
-            several.sort(key=lambda edge: layout.places[edge.tail][axis] * (1 if self.down else -1))
-            side, at = layout.sizes[head][axis], layout.places[head][axis]
-            step = min(SPREAD * side / (len(several) - 1), WIDEST_STEP)
-            straight = [n for n, edge in enumerate(several) if abs(layout.places[edge.tail][axis] - at) < 1]
-            middle = straight[0] if straight else (len(several) - 1) / 2
-            for number, edge in enumerate(several):
-                found[edge] = max(-SPREAD * side / 2, min(SPREAD * side / 2, step * (number - middle)))
+            at, sign = layout.places[head][axis], 1 if self.down else -1
+            wanted = {edge: sign * (layout.places[edge.tail][axis] - at) for edge in several}
+            several.sort(key=lambda edge: wanted[edge])
+            places = spread([wanted[edge] for edge in several], SPREAD * layout.sizes[head][axis] / 2)
+            found |= zip(several, places, strict=True)
         return found
 
     def _leaves_room(self, edge: Edge, side: float) -> bool:
@@ -295,7 +310,7 @@ class _Question:
         """Without the room between layers that `dot` leaves for the sides of frames."""
         low, high = (1, 3) if self.down else (0, 2)
         rooms = list(map(layout.box, layout.places))
-        rooms += [label.box for label in layout.labels.values()]
+        rooms += [label.box for label in (*layout.labels.values(), *layout.notes.values())]
         intervals = [(room[low], room[high]) for room in rooms]
         for part in self.forks:
             x, y = layout.places[part]
@@ -315,6 +330,8 @@ class _Question:
         for part in parts:
             if not part.children:
                 rooms.append(layout.box(part))
+                if part in layout.notes:
+                    rooms.append(layout.notes[part].box)
                 if part in self.texts:
                     label = layout.labels[self.texts[part][0]]
                     rooms.append(label.box)
@@ -359,6 +376,24 @@ class _Question:
         x1, y1 = points[0]
         start = (min(max(x1, left), right), min(max(y1, bottom), top))
         return [start, *straight(start, points[0]), *points[1:]]
+
+
+def spread(wanted: Sequence[float], limit: float) -> list[float]:
+    """Places on a side, from -limit to limit, for arrows that come from `wanted`, in order: as near to these as leaves
+    them apart. One that comes straight, from about 0, keeps its way."""
+    straight = next((n for n, at in enumerate(wanted) if abs(at) < 1), None)
+    last = len(wanted) - 1
+    steps = max(straight, last - straight, 1) if straight is not None else max(last, 1) / 2
+    gap = min(APART, limit / steps)
+    found = [max(-limit, min(limit, at)) for at in wanted]
+    if straight is not None:
+        found[straight] = 0.0
+    for n in range(1, last + 1):
+        found[n] = max(found[n], found[n - 1] + gap) if n != straight else found[n]
+    for n in range(last, -1, -1):
+        highest = limit if n == last else found[n + 1] - gap
+        found[n] = min(found[n], highest)
+    return found
 
 
 def _space(width: float, height: float) -> str:
