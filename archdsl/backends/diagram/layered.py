@@ -36,6 +36,9 @@ NODE_GAP, SMALL_GAP, RANK_GAP = 18.0, 11.0, 13.0
 TEXT_ROOM = LINE_HEIGHT * NOTE + TEXT_GAP
 """Points that a text under a box takes."""
 
+FEW_CURVES = 60
+"""The most arrows for which `dot` is asked for curves before it is known whether some are needed."""
+
 SOLID = ("layers", "block", "input", "output")
 """Kinds of parts whose arrows begin and end in the middle of a side."""
 
@@ -52,8 +55,10 @@ BULGE = 22.0
 def lay_out(pictures: Sequence[Picture], writer: Writer) -> list[Layout]:
     """The layouts of pictures, independent of each other. Raises DrawingError."""
     questions = [_Question(picture, writer) for picture in pictures]
-    found = layouts([question.text() for question in questions])
-    return [question.read(layout) for question, layout in zip(questions, found, strict=True)]
+    found = layouts([question.text(curves=question.is_small) for question in questions])
+    read = [question.read(layout) for question, layout in zip(questions, found, strict=True)]
+    again = layouts([q.text(curves=True) for q, layout in zip(questions, read, strict=True) if layout is None])
+    return [layout or question.read(again.pop(0)) for question, layout in zip(questions, read, strict=True)]  # type: ignore[misc]
 
 
 def headings(layout: Layout, writer: Writer) -> dict[Part, float]:
@@ -106,11 +111,17 @@ class _Question:
 
     # ------------------------------------------------------------ the question
 
-    def text(self) -> str:
+    @property
+    def is_small(self) -> bool:
+        """Whether `dot` finds the curves of all arrows in no time."""
+        return len(self.picture.edges) <= FEW_CURVES
+
+    def text(self, *, curves: bool) -> str:
+        """The question; without `curves`, which are only for arrows that find no way at right angles."""
         dot = graphviz.Digraph(name="network")
         node_gap = SMALL_GAP if self.writer.captions.detail.small else NODE_GAP
         gaps = {"nodesep": f"{node_gap / 72:.4f}", "ranksep": f"{RANK_GAP / 72:.4f}"}
-        dot.attr(rankdir="TB" if self.down else "LR", **gaps)
+        dot.attr(rankdir="TB" if self.down else "LR", splines="true" if curves else "none", **gaps)
         dot.attr("node", label="", shape="box", fixedsize="true")
         dot.attr("edge", arrowsize="0.6")
         self._write(dot, self.picture.parts, None)
@@ -219,8 +230,8 @@ class _Question:
 
     # ------------------------------------------------------------ the answer
 
-    def read(self, found: dict[str, Any]) -> Layout:
-        """The layout that Graphviz gave as JSON."""
+    def read(self, found: dict[str, Any]) -> Layout | None:
+        """The layout that Graphviz gave as JSON; None if it lacks a curve that is needed."""
         layout = Layout()
         objects = found.get("objects", [])
         parts = {part.id: part for top in self.picture.parts for part in top.walk()}
@@ -252,12 +263,15 @@ class _Question:
         swings = {
             ends[objects[thing["tail"]]["name"], objects[thing["head"]]["name"]]: thing["pos"]
             for thing in found.get("edges", [])
+            if "pos" in thing
         }
-        self._lead(layout, swings)
-        return self._squeezed(layout)
+        return self._squeezed(layout) if self._lead(layout, swings) else None
 
-    def _lead(self, layout: Layout, swings: Mapping[Edge, str]) -> None:
-        """Finds the routes of all arrows: inner ones first, since frames grow by what runs in them."""
+    def _lead(self, layout: Layout, swings: Mapping[Edge, str]) -> bool:
+        """Finds the routes of all arrows: inner ones first, since frames grow by what runs in them.
+
+        Gives whether all have one.
+        """
         self._frame(layout, self.picture.parts)
 
         def order(edge: Edge) -> tuple[object, ...]:
@@ -276,9 +290,12 @@ class _Question:
                 corners = router.find(edge)
                 if corners is not None:
                     layout.lead(edge, corners)
-                else:
+                elif edge in swings:
                     layout.routes[edge] = self._swing(layout, edge, swings[edge])
+                else:
+                    return False
             self._frame(layout, self.picture.parts)
+        return True
 
     def _landings(self, layout: Layout) -> dict[Edge, float]:
         """How far beside the middle of a layer or block each of several arrows arrives, in the order of their tails.
