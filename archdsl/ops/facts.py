@@ -231,6 +231,8 @@ class Facts:
     """Parameters, numbers, in which layers may differ that are drawn as one, `× 3`: the picture shows their range."""
     sign: ClassVar[str] = ""
     """The sign that diagrams show instead of its name."""
+    minor: ClassVar[tuple[str, ...]] = ()
+    """Parameters at the end of the caption, which the smallest pictures leave out."""
     follows: ClassVar[bool] = False
     """Whether it is drawn in the box of the layer before it."""
     leads: ClassVar[bool] = False
