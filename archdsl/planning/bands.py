@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from math import prod
 
+from archdsl.analysis.costs import sized_shapes
 from archdsl.analysis.matching import Blame, Match, Matcher, Shapes, moved, whole_maps
 from archdsl.analysis.tiling import Planner, Span, refusal
 from archdsl.analysis.works import node_works
@@ -168,7 +170,9 @@ class _Search:
     def failed(self) -> Exception:
         if self.problem is not None:
             return self.problem
-        message = f"cannot be divided among {self.ranks} processes: bands of {self.height} rows would be the whole image"
+        message = (
+            f"cannot be divided among {self.ranks} processes: bands of {self.height} rows would be the whole image"
+        )
         blame = Blame(self.blocked, "this reaches too far") if self.blocked is not None else None
         return refusal(self.graph, message, "take fewer processes, or larger images", blame)
 
@@ -238,8 +242,6 @@ class _Search:
         return {**self.sizes, name: length}
 
     def shapes(self, length: int) -> Shapes:
-        from archdsl.analysis.costs import sized_shapes
-
         if length not in self.by_length:
             self.by_length[length] = sized_shapes(self.graph, self.values(length))
         return self.by_length[length]
@@ -338,7 +340,7 @@ class _Trial:
             return True
         spans = self.right(tensor)
         whole = self.matchers[0].length(tensor, whole=True)
-        inner = zip(spans, spans[1:], strict=False)
+        inner = pairwise(spans)
         return (
             all(match.offset is not None for match in found)
             and spans[0][0] == 0
@@ -352,7 +354,7 @@ class _Trial:
         if all(match.offset is None for match in self.matches(tensor)):
             return ((0, whole),) * len(spans)
         cuts = [0]
-        for (_, stop), (start, _) in zip(spans, spans[1:], strict=False):
+        for (_, stop), (start, _) in pairwise(spans):
             cuts.append(max(cuts[-1], (start + stop) // 2))
         return tuple(zip(cuts, [*cuts[1:], whole], strict=True))
 
@@ -436,5 +438,3 @@ def _run(node: Node, by: IndexMap, shape: tuple[int, ...], out: tuple[int, ...])
         return None
     same = maps[0] == by and (sized[0], *sized[2:]) == (out[0], *out[2:])
     return sized[1] if same else None
-
-

@@ -15,6 +15,7 @@ from archdsl.analysis.layout import Layout
 from archdsl.graph import Graph, Node
 from archdsl.ops.forms import ModuleForm
 from archdsl.planning.bands import Exchange
+from archdsl.runtime.loading import instantiate
 
 if TYPE_CHECKING:
     import torch
@@ -40,14 +41,17 @@ def places(graph: Graph, network: torch.nn.Module) -> dict[int, torch.nn.Module]
         form = node.operation.torch(shapes, outputs)  # type: ignore[arg-type]  # a checked graph knows all sizes
         if not isinstance(form, ModuleForm):
             continue
-        if graph.weights_of(node):
-            module = modules.get(node.path)
-        else:
-            module = _unweighted(node, form, network, modules)
+        own = modules.get(node.path)
+        module = own if graph.weights_of(node) else _unweighted(node, form, network, modules)
         if module is not None:
             found[node.id] = module
     uses = Counter(map(id, found.values()))
     return {number: module for number, module in found.items() if uses[id(module)] == 1}
+
+
+def places_of(graph: Graph) -> set[int]:
+    """The ids of these nodes, in the network's own module."""
+    return set(places(graph, instantiate(graph, device="meta")))
 
 
 def _unweighted(
@@ -102,7 +106,9 @@ class Trade:
     @staticmethod
     def of(exchange: Exchange, rank: int, ranks: Sequence[int], group: Any) -> Trade:
         (held, end), (keeps, kept), wide = (spans[rank] for spans in (exchange.held, exchange.right, exchange.wide))
-        before, behind, sends = [], [], []
+        before: list[Rows] = []
+        behind: list[Rows] = []
+        sends: list[Rows] = []
         for piece in exchange.pieces:
             if piece.receiver == rank:
                 rows = piece.sender, piece.start - wide[0], piece.stop - wide[0]
@@ -138,9 +144,9 @@ def swapped(
 
     sent = [x[:, :, start:stop].contiguous() for _, start, stop in sends]
     found = [x.new_empty(*x.shape[:2], stop - start, *x.shape[3:]) for _, start, stop in gets]
-    todo = [
-        dist.P2POp(dist.isend, part, ranks[peer], group) for part, (peer, *_) in zip(sent, sends, strict=True)
-    ] + [dist.P2POp(dist.irecv, part, ranks[peer], group) for part, (peer, *_) in zip(found, gets, strict=True)]
+    todo = [dist.P2POp(dist.isend, part, ranks[peer], group) for part, (peer, *_) in zip(sent, sends, strict=True)] + [
+        dist.P2POp(dist.irecv, part, ranks[peer], group) for part, (peer, *_) in zip(found, gets, strict=True)
+    ]
     for work in dist.batch_isend_irecv(todo) if todo else ():
         work.wait()
     return found

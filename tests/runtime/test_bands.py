@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 import archdsl
 from archdsl.diagnostics import SpecError
@@ -21,6 +23,7 @@ from archdsl.runtime.bands import Bands
 from tests.helpers import random_graph, source_of
 from tests.random_networks import network
 from tests.ranks import run_ranks
+from tests.threads import Threads
 
 TEXT = """
 block unit(width) {
@@ -43,6 +46,8 @@ model uneven {
     conv(3, 3, pad = valid) -> batchnorm -> relu -> conv(3, 5) -> maxpool(3, 1)
 }
 """
+SEED = Lock()
+"""Held by the thread that draws random numbers."""
 Case = tuple[Any, ...]
 """A spec, its parameters, and the sizes of the inputs."""
 CASES: dict[str, Case] = {
@@ -60,12 +65,14 @@ LIBRARY: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
 
 def made(case: Case) -> tuple[nn.Module, list[Tensor]]:
     spec, values, *sizes = case
-    torch.manual_seed(0)
-    network = archdsl.load(spec, dtype=torch.float64, parallel=True, **values)
+    with SEED:
+        torch.manual_seed(0)
+        network = archdsl.load(spec, dtype=torch.float64, parallel=True, **values)
+        images = [torch.randn(2, *size, dtype=torch.float64) for size in sizes]
     for module in network.modules():
         if hasattr(module, "p"):
             module.p = 0.0  # of dropouts, whose masks are random
-    return network, [torch.randn(2, *size, dtype=torch.float64) for size in sizes]
+    return network, images
 
 
 def loss_of(results: Any) -> Tensor:
@@ -79,80 +86,92 @@ def state(network: nn.Module) -> dict[str, Tensor]:
     return grads | {name: buffer.clone() for name, buffer in network.named_buffers()}
 
 
-def compare(case: Case, exchange: bool | None) -> Bands:
-    """Demands that the gradients, statistics and results of the bands are those of the whole images."""
+def run(case: Case, exchange: bool | None, mesh: DeviceMesh | None = None) -> tuple[Bands, dict[str, Tensor], Tensor]:
+    """The band of this rank, its gradients and statistics, and what it keeps of the first output."""
     network, images = made(case)
     part = archdsl.bands(network, *(image.shape[1:] for image in images), exchange=exchange)
-    model = archdsl.parallelize(network, init_device_mesh("cpu", (part.ranks,), mesh_dim_names=("replicate",)))
+    model = network if mesh is None else archdsl.parallelize(network, mesh)
     results = part.kept(model(*(x[:, :, part.rows] if x.shape[2] > 1 else x for x in images)))
-    (loss_of(results) * part.ranks).backward()
-    found = state(network)
+    (loss_of(results) * (1 if mesh is None else part.ranks)).backward()
+    return part, state(network), results[0] if isinstance(results, tuple) else results
+
+
+def compare(case: Case, found: dict[str, Tensor], kept: Tensor, targets: slice) -> None:
+    """Demands the gradients and statistics of whole images, and their results in the rows `targets`."""
     network, images = made(case)
-    whole = network(*images)
-    loss_of(whole).backward()
+    results = network(*images)
+    loss_of(results).backward()
     wanted = state(network)
     close = {"rtol": 1e-10, "atol": 1e-10 * max(1.0, *(float(value.abs().max()) for value in wanted.values()))}
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, **close, msg=lambda m, n=name: f"{n}: {m}")
-    one, other = (r[0] if isinstance(r, tuple) else r for r in (results, whole))
-    torch.testing.assert_close(one, other[:, :, part.targets], **close)
-    ends = [None] * part.ranks
-    dist.all_gather_object(ends, (part.targets.start, part.targets.stop))
-    assert [start for start, _ in ends[1:]] == [stop for _, stop in ends[:-1]]  # type: ignore[misc]
-    return part
+    whole = results[0] if isinstance(results, tuple) else results
+    torch.testing.assert_close(kept, whole[:, :, targets], **close)
 
 
-def small() -> None:
-    """Bands that exchange what they lack, or compute it, or do a part of both."""
-    for case in CASES.values():
-        counts = [compare(case, exchange).exchanges for exchange in (True, False)]
-        assert counts[0] > counts[1] == 0
+def in_threads(case: Case, exchange: bool | None, ranks: int) -> Bands:
+    """Compares bands in threads with whole images."""
+    found = Threads(ranks).run(lambda rank: run(case, exchange))
+    sums = dict(found[0][1])
+    for name in sums:
+        if name.endswith(" grad"):
+            sums[name] = torch.stack([gradients[name] for _, gradients, _ in found]).sum(0)
+    first, last = found[0][0], found[-1][0]
+    assert all(a.targets.stop == b.targets.start for (a, *_), (b, *_) in pairwise(found))
+    compare(case, sums, torch.cat([kept for *_, kept in found], 2), slice(first.targets.start, last.targets.stop))
+    return first
 
 
-def library() -> None:
-    for case in LIBRARY.values():
-        for exchange in (True, False):
-            compare(case, exchange)
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_gradients(case: str, ranks: int) -> None:
+    """Bands that exchange what they lack, or compute it."""
+    assert in_threads(CASES[case], True, ranks).exchanges > in_threads(CASES[case], False, ranks).exchanges == 0
 
 
-SEEDS = range(60)
-
-
-def random_networks() -> dict[str, int]:
-    """How many random networks were cut with exchanges, without, or refused."""
-    counts: Counter[str] = Counter()
-    for seed in SEEDS:
-        random = Random(seed)
-        text, graph = random_graph(lambda r: network(r, free=True, parts=False), random, 250, 100_000)
-        base = {1: 90, 2: 40, 3: 16}[len(graph.free)]
-        sizes = graph.always.near({size.name: base + random.randint(0, base // 4) for size in graph.free})
-        shapes = [tuple(evaluate(d, sizes) for d in graph.shape(Result(n.id))) for n in graph.input_nodes]
-        try:
-            part = compare((source_of(text), {}, *shapes), None)
-        except (SpecError, ValueError):
-            counts["refused"] += 1
-            continue
-        except Exception as error:
-            raise AssertionError(f"{seed}: {text}") from error
-        counts["exchanged" if part.exchanges else "computed"] += 1
-    return dict(counts)
-
-
-def test_gradients_on_three_bands(tmp_path: Path) -> None:
-    run_ranks(tmp_path, 3, __name__, "small")
+def trial(seed: int, ranks: int) -> str:
+    random = Random(seed)
+    text, graph = random_graph(lambda r: network(r, free=True, parts=False), random, 250, 100_000)
+    if not any(weight.trainable for _, weight in graph.weights()):
+        return "without weights"
+    base = {1: 300, 2: 80, 3: 30}[len(graph.free)]
+    sizes = graph.always.near({size.name: base + random.randint(0, base // 4) for size in graph.free})
+    shapes = [tuple(evaluate(d, sizes) for d in graph.shape(Result(n.id))) for n in graph.input_nodes]
+    try:
+        part = in_threads((source_of(text), {}, *shapes), random.choice([None, True]), ranks)
+    except (SpecError, ValueError) as error:
+        return "refused: " + (error.diagnostics[0].message if isinstance(error, SpecError) else str(error))
+    except Exception as error:
+        raise AssertionError(f"{seed}: {shapes}\n{text}") from error
+    return "exchanged" if part.exchanges else "computed"
 
 
 @pytest.mark.long
-def test_gradients_of_library_models(tmp_path: Path) -> None:
-    run_ranks(tmp_path, 2, __name__, "library", timeout=200)
+def test_gradients_of_random_networks() -> None:
+    counts = Counter(trial(seed, 2 + seed % 3).split(":")[0] for seed in range(300))
+    assert counts["exchanged"] >= 60, counts
+
+
+def in_processes() -> None:
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("replicate",))
+    for case in CASES.values():
+        for exchange in (True, False):
+            part, found, kept = run(case, exchange, mesh)
+            compare(case, found, kept, part.targets)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_gradients_of_random_networks(ranks: int, tmp_path: Path) -> None:
-    counts = run_ranks(tmp_path, ranks, __name__, "random_networks", timeout=200)[0]
-    assert counts["exchanged"] >= 10 and counts["computed"] >= 1, counts
+def test_gradients_in_processes(ranks: int, tmp_path: Path) -> None:
+    run_ranks(tmp_path, ranks, __name__, "in_processes", timeout=200)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", LIBRARY)
+def test_gradients_of_library_models(case: str) -> None:
+    assert in_threads(LIBRARY[case], True, 2).exchanges
+    in_threads(LIBRARY[case], None, 3)
 
 
 @pytest.fixture
