@@ -237,15 +237,13 @@ def show_bands(
 ) -> int:
     """`link` is the bandwidth and the speed of a GPU."""
     from archdsl.common import missing
-    from archdsl.planning.bands import Link, band_plans
+    from archdsl.planning.bands import Link
     from archdsl.report import bands as report
+    from archdsl.runtime.bands import plans
 
-    with missing.named():
-        from archdsl.runtime.exchanging import places_of
-
-        places = places_of(graph)
     try:
-        found = band_plans(graph, values, ranks, places, link=Link(*link), dtype=dtype)[:best]
+        with missing.named():
+            found = plans(graph, values, ranks, link=Link(*link), dtype=dtype)[:best]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from math import prod
 
 from archdsl.analysis.costs import sized_shapes
-from archdsl.analysis.matching import Blame, Match, Matcher, Shapes, moved, whole_maps
+from archdsl.analysis.matching import WHOLE, Blame, Match, Matcher, Shapes, moved, whole_maps
 from archdsl.analysis.tiling import Planner, Span, refusal
 from archdsl.analysis.works import node_works
 from archdsl.common.choices import BYTES
@@ -90,6 +90,8 @@ class BandPlan:
     owned: Mapping[Tensor, tuple[Span, ...]]
     whole: Mapping[Tensor, tuple[int, ...]]
     """The sizes of these tensors, channels first."""
+    same: frozenset[Tensor]
+    """Those of them that are one for the whole image: every rank has all of it."""
     again: float
     sent: int
     seconds: float
@@ -100,7 +102,8 @@ def band_plans(
     sizes: Mapping[str, int],
     ranks: int,
     places: Collection[int],
-    wanted: Sequence[Tensor] = (),
+    wanted: Collection[Tensor] = (),
+    statistics: Collection[int] = (),
     *,
     exchange: bool | None = None,
     link: Link | None = None,
@@ -109,14 +112,15 @@ def band_plans(
     """The plans for so many ranks, the one that is expected to be the fastest first.
 
     `places` are the ids of the layers before which ranks can exchange rows, `wanted` the tensors of which `held` and
-    `owned` are asked, besides the outputs. With `exchange` only plans that exchange rows, with False only the one that
+    `owned` are asked, besides the outputs, and `statistics` the ids of layers that get those of whole images from all
+    ranks. With `exchange` only plans that exchange rows, with False only the one that
     does not. Raises SpecError if the network cannot be cut exactly, ValueError for too many ranks.
     """
-    search = _Search(graph, sizes, ranks, places, tuple(wanted), link or Link(), dtype)
+    search = _Search(graph, sizes, ranks, places, tuple(wanted), statistics, link or Link(), dtype)
     search.check()
     found = [plan for plan in search.every(exchange) if exchange is None or bool(plan.exchanges) is exchange]
     if not found:
-        raise search.failed()
+        raise search.failed(exchange)
     return sorted(found, key=lambda plan: (plan.seconds, len(plan.exchanges)))
 
 
@@ -127,6 +131,7 @@ class _Search:
     ranks: int
     places: Collection[int]
     wanted: tuple[Tensor, ...]
+    statistics: Collection[int]
     link: Link
     dtype: str
     problem: SpecError | None = None
@@ -141,7 +146,7 @@ class _Search:
     @cached_property
     def planner(self) -> Planner:
         outputs = (*self.graph.outputs, *(Output(None, tensor) for tensor in self.wanted))
-        return Planner(self.graph, self.sizes, False, outputs)
+        return Planner(self.graph, self.sizes, True, outputs)
 
     @cached_property
     def works(self) -> list[float]:
@@ -167,9 +172,11 @@ class _Search:
                 f"{self.graph.name} of {self.height} rows can be divided among {most} processes, not {self.ranks}"
             )
 
-    def failed(self) -> Exception:
+    def failed(self, exchange: bool | None) -> Exception:
         if self.problem is not None:
             return self.problem
+        if exchange and any(self.every(False)):
+            return ValueError(f"no exchange makes the bands of {self.graph.name} smaller; there is a plan without any")
         message = (
             f"cannot be divided among {self.ranks} processes: bands of {self.height} rows would be the whole image"
         )
@@ -266,6 +273,7 @@ class _Trial:
         for start, stop in self.rows:
             shapes = search.shapes(stop - start)
             matcher = Matcher(search.graph, shapes, planner.whole, 0, planner.starts(0), planner.live)
+            matcher.approximate = True
             matcher.begin(start)
             self.matchers.append(matcher)
         self.work = [0.0] * len(self.rows)
@@ -289,6 +297,7 @@ class _Trial:
             {t: self.held(t) for t in tensors},
             {t: self.owned(t) for t in tensors},
             {t: planner.whole[t.node][t.index] for t in tensors},
+            frozenset(t for t in tensors if self.is_one(t)),
             max(again, 0.0),
             sent,
             seconds,
@@ -296,11 +305,17 @@ class _Trial:
 
     def place(self, node: Node) -> bool:
         """Places a node in every rank; whether the ranks together have all rows of its results. Raises SpecError."""
+        gathers = node.id in self.search.statistics and not self.is_one(node.inputs[0])
         for matcher in self.matchers:
-            matcher.place(node)
+            if gathers:
+                self.gather(matcher, node)
+            else:
+                matcher.place(node)
         for result in range(len(node.shapes)):
             tensor = Tensor(node.id, result)
             blame = next((b for m in self.matches(tensor) if (b := m.blame) is not None), None)
+            if node.id in self.matchers[0].assumed and node.id not in self.search.statistics:
+                blame = Blame(node, WHOLE)
             if blame is not None:
                 raise self.search.planner.never(0, blame)
             complete = self.covers(tensor)
@@ -308,13 +323,21 @@ class _Trial:
                 exchange = self.exchange(node)
                 if exchange is not None:
                     self.exchanges.append(exchange)
-                    complete = True
+                    complete = self.covers(tensor)
             if not complete:
                 return False
-        whole = self.matchers[0].length(Tensor(node.id), whole=True)
-        longer = [m.length(Tensor(node.id)) for m in self.matchers]
-        self.work = [w + self.search.works[node.id] * n / whole for w, n in zip(self.work, longer, strict=True)]
+        measure = node.inputs[0] if gathers else Tensor(node.id)
+        work = self.search.works[node.id] / self.matchers[0].length(measure, whole=True)
+        self.work = [done + work * m.length(measure) for done, m in zip(self.work, self.matchers, strict=True)]
         return True
+
+    @staticmethod
+    def gather(matcher: Matcher, node: Node) -> None:
+        """Places a layer with the statistics of whole images: a norm, or a pooling to one number."""
+        source, tensor = node.inputs[0], Tensor(node.id)
+        sizes = (matcher.whole[t.node][t.index][1:] for t in (source, tensor))
+        norm = len(set(sizes)) == 1
+        matcher.found[tensor] = matcher.found[source] if norm else Match(None, 0, matcher.length(tensor))
 
     # ------------------------------------------------------------ the rows of a tensor
 
@@ -330,13 +353,17 @@ class _Trial:
         """The rows that each rank has right."""
         return [((m.offset or 0) + m.low, (m.offset or 0) + m.high) for m in self.matches(tensor)]
 
+    def is_one(self, tensor: Tensor) -> bool:
+        """Whether every rank has all of a tensor, the same."""
+        return all(match.offset is None for match in self.matches(tensor))
+
     def lacks(self, tensor: Tensor) -> bool:
         return list(self.held(tensor)) != self.right(tensor)
 
     def covers(self, tensor: Tensor) -> bool:
         """Whether the rows that the ranks have right are all of the tensor, in order."""
         found = self.matches(tensor)
-        if all(match.offset is None for match in found):
+        if self.is_one(tensor):
             return True
         spans = self.right(tensor)
         whole = self.matchers[0].length(tensor, whole=True)
@@ -351,7 +378,7 @@ class _Trial:
     def owned(self, tensor: Tensor) -> tuple[Span, ...]:
         """The rows that count as those of each rank: each row once, in the middle between neighbours."""
         spans, whole = self.right(tensor), self.matchers[0].length(tensor, whole=True)
-        if all(match.offset is None for match in self.matches(tensor)):
+        if self.is_one(tensor):
             return ((0, whole),) * len(spans)
         cuts = [0]
         for (_, stop), (start, _) in pairwise(spans):
@@ -361,7 +388,7 @@ class _Trial:
     # ------------------------------------------------------------ exchanges
 
     def exchange(self, node: Node) -> Exchange | None:
-        """The exchange before a layer of one input and one result, after which its result is right everywhere."""
+        """The exchange before a layer of one input and one result, after which ranks have only right rows of that."""
         source, tensor = node.inputs[0], Tensor(node.id)
         if node.operation.wraps() or not self.covers(source):
             return None

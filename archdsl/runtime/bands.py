@@ -8,9 +8,10 @@ those of the whole image. Batchnorms count what each process keeps of their inpu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from archdsl.checker.finished_graph import pin
@@ -19,11 +20,13 @@ from archdsl.compiler import Network, checked
 from archdsl.graph import Graph, Node
 from archdsl.planning.bands import BANDWIDTH, SPEED, BandPlan, Link, band_plans
 from archdsl.runtime.exchanging import Trade, exchanged, places
-from archdsl.runtime.loading import graph_of
+from archdsl.runtime.gathering import layers
+from archdsl.runtime.loading import graph_of, instantiate
+from archdsl.runtime.whole_images import normalised, shared, whole
 
 if TYPE_CHECKING:
-    import torch
     from torch.distributed.device_mesh import DeviceMesh
+    from torch.nn import Module
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,18 +44,25 @@ class Bands:
     again: float
     exchanges: int
     sent: int
-    spans: tuple[slice, ...]
+    spans: tuple[slice | None, ...]
 
     def kept(self, results: Any) -> Any:
-        """What this process keeps of the network's results: of a tensor [N, C, H, …], or of a tuple of them."""
+        """What this process keeps of the network's results: of a tensor [N, C, H, …], or of a tuple of them.
+
+        A result that is one for the whole image, such as its classes, is the same in all processes, and kept by all.
+        """
+        given = results if isinstance(results, tuple) else (results,)
+        parts: list[Any] = [
+            None if r is None else shared(r, self.ranks) if s is None else r[:, :, s]
+            for r, s in zip(given, self.spans, strict=True)
+        ]
         if not isinstance(results, tuple):
-            return results[:, :, self.spans[0]]
-        parts: list[Any] = [None if r is None else r[:, :, s] for r, s in zip(results, self.spans, strict=True)]
+            return parts[0]
         return type(results)(*parts) if hasattr(results, "_fields") else tuple(parts)
 
 
 def bands(
-    model: torch.nn.Module,
+    model: Module,
     *sizes: Sequence[int],
     mesh: DeviceMesh | None = None,
     spec: Network | None = None,
@@ -63,10 +73,11 @@ def bands(
     """Divides images among the processes of a mesh with one axis, or among all, in bands along their first axis.
 
     `model` is a network from `load` that no mesh spreads yet, or any with its `spec`; `sizes` are those of its inputs,
-    channels first, without the batch. Its layers are changed: in training batchnorms use the statistics of whole
-    images, and some layers get rows from other processes first. Each process runs the network on `rows` of an image,
-    and computes the loss from what it keeps. Gradients must be added up: `parallelize` averages them, so multiply the
-    loss by `ranks` there. All processes must call it alike, and run the network equally often.
+    channels first, without the batch. Its layers are changed: batchnorms in training, other norms and global poolings
+    use the statistics of whole images, and some layers get rows from other processes first. Each process runs the
+    network on `rows` of an image, and computes the loss from what it keeps. Gradients must be added up: `parallelize`
+    averages them, so multiply the loss by `ranks` there. All processes must call it alike, and run the network equally
+    often.
 
     By default the plan chooses between more rows, which are computed twice, and an exchange before more layers, by what
     a process sends (`bandwidth`, bytes a second) and computes (`speed`, operations a second). `exchange` says that
@@ -81,27 +92,17 @@ def bands(
         raise ValueError("this module was not made by archdsl.load here: give its spec, bands(model, size, spec=…)")
     group = mesh.get_group() if mesh is not None else dist.group.WORLD
     rank, ranks = dist.get_rank(group), dist.get_world_size(group)
-    norms = _norms(graph)
-    own = places(graph, model)
-    plan = band_plans(
-        graph,
-        pin(graph, sizes),
-        ranks,
-        own.keys(),
-        [node.inputs[0] for node in norms],
-        exchange=exchange,
-        link=Link(bandwidth, speed),
-        dtype=_dtype(model),
-    )[0]
     _restore(model)
-    modules = dict(model.named_modules())
-    for node in norms:
-        tensor = node.inputs[0]
-        count = 1
-        for size in plan.whole[tensor][1:]:
-            count *= size
-        module = modules[node.path]
-        module.forward = partial(_normalised, module, _own(plan, tensor, rank), count, group)
+    own = places(graph, model)
+    statistics = _statistics(graph, model, own)
+    link = Link(bandwidth, speed)
+    plan = _plans(graph, pin(graph, sizes), ranks, own, statistics, exchange, link, _dtype(model))[0]
+    for number, module in statistics.items():
+        tensor = graph.node(number).inputs[0]
+        if tensor not in plan.same:
+            forward = normalised if graph.node(number).operation.uses_batch else whole
+            count = prod(plan.whole[tensor][1:])
+            module.forward = partial(forward, module, _own(plan, tensor, rank), count, group)
     members = dist.get_process_group_ranks(group) if plan.exchanges else ()
     for trade in plan.exchanges:
         module = own[trade.node.id]
@@ -109,13 +110,43 @@ def bands(
     outputs = [output.tensor for output in graph.outputs]
     return Bands(
         slice(*plan.rows[rank]),
-        slice(*plan.owned[outputs[0]][rank]),
+        slice(None) if outputs[0] in plan.same else slice(*plan.owned[outputs[0]][rank]),
         ranks,
         plan.again,
         len(plan.exchanges),
         plan.sent,
-        tuple(_own(plan, tensor, rank) for tensor in outputs),
+        tuple(None if tensor in plan.same else _own(plan, tensor, rank) for tensor in outputs),
     )
+
+
+def plans(
+    graph: Graph, sizes: Mapping[str, int], ranks: int, *, link: Link | None = None, dtype: str = "float32"
+) -> list[BandPlan]:
+    """The plans from which `bands` chooses the first; it raises the same errors."""
+    network = instantiate(graph, device="meta")
+    own = places(graph, network)
+    return _plans(graph, sizes, ranks, own, _statistics(graph, network, own), None, link or Link(), dtype)
+
+
+def _plans(
+    graph: Graph,
+    sizes: Mapping[str, int],
+    ranks: int,
+    own: Collection[int],
+    statistics: Collection[int],
+    exchange: bool | None,
+    link: Link,
+    dtype: str,
+) -> list[BandPlan]:
+    wanted = {graph.node(number).inputs[0] for number in statistics}
+    return band_plans(graph, sizes, ranks, own, wanted, statistics, exchange=exchange, link=link, dtype=dtype)
+
+
+def _statistics(graph: Graph, model: Module, own: Mapping[int, Module]) -> dict[int, Module]:
+    """The modules that need statistics of whole images, by the ids of their nodes."""
+    modules, gathered = dict(model.named_modules()), set(layers(model))
+    found = {node.id: modules[node.path] for node in _norms(graph)}
+    return found | {number: module for number, module in own.items() if module in gathered}
 
 
 def _norms(graph: Graph) -> list[Node]:
@@ -136,71 +167,14 @@ def _own(plan: BandPlan, tensor: Any, rank: int) -> slice:
     return slice(start - held, stop - held)
 
 
-def _dtype(model: torch.nn.Module) -> str:
+def _dtype(model: Module) -> str:
     kinds = (str(p.dtype).removeprefix("torch.") for p in model.parameters())
     return next((kind for kind in kinds if kind in BYTES), "float32")
 
 
-def _restore(model: torch.nn.Module) -> None:
+def _restore(model: Module) -> None:
     """Undoes what an earlier call has changed."""
     for module in model.modules():
         forward = module.__dict__.get("forward")
-        if isinstance(forward, partial) and forward.func in (_normalised, exchanged):
+        if isinstance(forward, partial) and forward.func in (normalised, whole, exchanged):
             del module.forward
-
-
-def _normalised(
-    module: torch.nn.modules.batchnorm._BatchNorm, own: slice, count: int, group: Any, x: torch.Tensor
-) -> torch.Tensor:
-    """The forward of a batchnorm whose statistics are those of whole images, of `count` numbers in each channel."""
-    import torch
-
-    if not module.training:
-        found: torch.Tensor = type(module).forward(module, x)
-        return found
-    kept = x[:, :, own]
-    axes = [0, *range(2, x.dim())]
-    total = count * len(x)
-    mean = _added_up(kept.sum(axes), group) / total
-    around = kept - _along(mean, x)
-    variance = _added_up(around.square().sum(axes), group) / total
-    if module.running_mean is not None and module.num_batches_tracked is not None:
-        with torch.no_grad():
-            module.num_batches_tracked.add_(1)
-            factor = 1 / module.num_batches_tracked.item() if module.momentum is None else module.momentum
-            module.running_mean.lerp_(mean.to(module.running_mean), factor)
-            module.running_var.lerp_((variance * total / (total - 1)).to(module.running_mean), factor)
-    scale = torch.rsqrt(variance + module.eps)
-    if module.weight is not None:
-        scale = scale * module.weight
-    shift = -mean * scale
-    if module.bias is not None:
-        shift = shift + module.bias
-    return x * _along(scale, x) + _along(shift, x)
-
-
-def _along(channels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return channels.reshape(1, -1, *[1] * (x.dim() - 2))
-
-
-def _added_up(tensor: torch.Tensor, group: Any) -> torch.Tensor:
-    """The sum over the processes of a group, whose gradient is the sum of their gradients."""
-    import torch
-    import torch.distributed as dist
-
-    def summed(given: torch.Tensor) -> torch.Tensor:
-        found = given.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(found, group=group)
-        return found
-
-    class AddedUp(torch.autograd.Function):  # type: ignore[misc]
-        @staticmethod
-        def forward(context: Any, given: torch.Tensor) -> torch.Tensor:
-            return summed(given)
-
-        @staticmethod
-        def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
-            return summed(gradient)
-
-    result: torch.Tensor = AddedUp.apply(tensor)
-    return result

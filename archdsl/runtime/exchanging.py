@@ -15,7 +15,6 @@ from archdsl.analysis.layout import Layout
 from archdsl.graph import Graph, Node
 from archdsl.ops.forms import ModuleForm
 from archdsl.planning.bands import Exchange
-from archdsl.runtime.loading import instantiate
 
 if TYPE_CHECKING:
     import torch
@@ -49,26 +48,19 @@ def places(graph: Graph, network: torch.nn.Module) -> dict[int, torch.nn.Module]
     return {number: module for number, module in found.items() if uses[id(module)] == 1}
 
 
-def places_of(graph: Graph) -> set[int]:
-    """The ids of these nodes, in the network's own module."""
-    return set(places(graph, instantiate(graph, device="meta")))
-
-
 def _unweighted(
     node: Node, form: ModuleForm, network: torch.nn.Module, modules: dict[str, torch.nn.Module]
 ) -> torch.nn.Module | None:
     """The module of a node without weights, which may have another name; None if it may be that of several nodes."""
-    alike = [n for n in node.scope.members if isinstance(n, Node) and n.operation == node.operation]
-    if len(alike) != 1 and node.path not in modules:
-        return None
-    like = _made(form, network)
-    scope = modules.get(node.scope.path)
+    like, scope = _made(form, network), modules.get(node.scope.path)
     if like is None or scope is None:
         return None
-    if node.path in modules:
-        return modules[node.path] if repr(modules[node.path]) == repr(like) and len(alike) == 1 else None
+    if node.labelled and node.path in modules:  # labelled modules are never one for several nodes
+        own = modules[node.path]
+        return own if repr(own) == repr(like) else None
+    alike = [n for n in node.scope.members if isinstance(n, Node) and n.operation == node.operation]
     children = [child for child in scope.children() if type(child) is type(like) and repr(child) == repr(like)]
-    return children[0] if len(children) == 1 else None
+    return children[0] if len(alike) == len(children) == 1 else None
 
 
 def _made(form: ModuleForm, network: torch.nn.Module) -> torch.nn.Module | None:

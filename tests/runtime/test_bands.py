@@ -46,6 +46,15 @@ model uneven {
     conv(3, 3, pad = valid) -> batchnorm -> relu -> conv(3, 5) -> maxpool(3, 1)
 }
 """
+CLASSES = """
+model classes {
+    input x[2, H, W]
+    conv(4, 3) -> batchnorm -> relu
+    (it, gate: global_avgpool -> conv(4, 1) -> batchnorm -> sigmoid) -> mul
+    conv(4, 3, 2) -> groupnorm(2) -> conv(4, 3) -> instancenorm -> maxpool(3, 2, 1)
+    (mean: global_avgpool, global_maxpool) -> add -> flatten -> linear(3)
+}
+"""
 SEED = Lock()
 """Held by the thread that draws random numbers."""
 Case = tuple[Any, ...]
@@ -54,10 +63,13 @@ CASES: dict[str, Case] = {
     "net": (source_of(TEXT), {}, (2, 52, 8)),
     "uneven": (source_of(UNEVEN), {}, (2, 31, 7)),
     "unet": ("unet:unet_padded", {"width": 2, "depth": 2}, (3, 132, 12)),
+    "classes": (source_of(CLASSES), {}, (2, 50, 12)),
 }
 
 
-LIBRARY: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+LIBRARY: dict[str, Case] = {
+    "resnet": ("resnet:resnet18", {"classes": 5}, (3, 96, 32)),
+    "efficientnet": ("efficientnet:efficientnet_b0", {"classes": 5}, (3, 192, 32)),
     "unet": ("unet:unet_padded", {"width": 2, "depth": 3}, (3, 136, 8)),
     "unetpp": ("unetpp:unetpp", {"width": 2}, (3, 128, 16)),
 }
@@ -107,7 +119,7 @@ def compare(case: Case, found: dict[str, Tensor], kept: Tensor, targets: slice) 
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, **close, msg=lambda m, n=name: f"{n}: {m}")
     whole = results[0] if isinstance(results, tuple) else results
-    torch.testing.assert_close(kept, whole[:, :, targets], **close)
+    torch.testing.assert_close(kept, whole if targets == slice(None) else whole[:, :, targets], **close)
 
 
 def in_threads(case: Case, exchange: bool | None, ranks: int) -> Bands:
@@ -117,10 +129,14 @@ def in_threads(case: Case, exchange: bool | None, ranks: int) -> Bands:
     for name in sums:
         if name.endswith(" grad"):
             sums[name] = torch.stack([gradients[name] for _, gradients, _ in found]).sum(0)
-    first, last = found[0][0], found[-1][0]
-    assert all(a.targets.stop == b.targets.start for (a, *_), (b, *_) in pairwise(found))
-    compare(case, sums, torch.cat([kept for *_, kept in found], 2), slice(first.targets.start, last.targets.stop))
-    return first
+    targets, results = [part.targets for part, *_ in found], [kept for *_, kept in found]
+    if targets[0] == slice(None):
+        for result in results:
+            compare(case, sums, result, targets[0])
+    else:
+        assert all(a.stop == b.start for a, b in pairwise(targets))
+        compare(case, sums, torch.cat(results, 2), slice(targets[0].start, targets[-1].stop))
+    return found[0][0]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -167,6 +183,32 @@ def test_gradients_in_processes(ranks: int, tmp_path: Path) -> None:
     run_ranks(tmp_path, ranks, __name__, "in_processes", timeout=200)
 
 
+def on_a_mesh() -> None:
+    """Two groups of two processes, each with images of its own, whose weights are in parts over all four."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    network, images = made(CASES["net"])
+    part = archdsl.bands(network, images[0].shape[1:], mesh=mesh["shard"], exchange=True)
+    model = archdsl.parallelize(network, mesh)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # the statistics are those of a group's images
+    own = images[0].chunk(2)[mesh["replicate"].get_local_rank()]
+    (loss_of(part.kept(model(own[:, :, part.rows]))) * part.ranks).backward()
+    found = {n: p.grad.full_tensor() for n, p in model.named_parameters() if p.grad is not None}  # type: ignore[union-attr,operator]
+    network, images = made(CASES["net"])
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    (loss_of(network(*images)) / 2).backward()
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-10, atol=1e-10, msg=name)
+
+
+@pytest.mark.long
+def test_bands_on_a_mesh(tmp_path: Path) -> None:
+    run_ranks(tmp_path, 4, __name__, "on_a_mesh", timeout=200)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("case", LIBRARY)
 def test_gradients_of_library_models(case: str) -> None:
@@ -181,9 +223,9 @@ def ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_cut_is_refused_by_name(ranks: None) -> None:
-    pooled = "model m {\n    input x[1, H, W]\n    conv(2, 3) -> global_avgpool -> flatten\n}\n"
-    with pytest.raises(SpecError, match=r"`global_avgpool` \(`1`\) is in the way"):
-        archdsl.bands(archdsl.load(source_of(pooled)), (1, 256, 256))
+    mixed = "model m {\n    input x[1, H, W]\n    conv(2, 3) -> attention(1) -> conv(2, 1)\n}\n"
+    with pytest.raises(SpecError, match=r"`attention` \(`1`\) is in the way"):
+        archdsl.bands(archdsl.load(source_of(mixed)), (1, 256, 256))
     with pytest.raises(ValueError, match="16 rows can be divided among 2 processes, not 4"):
         archdsl.bands(archdsl.load(source_of("model m {\n    input x[1, H, W]\n    maxpool(8)\n}\n")), (1, 16, 9))
     shared = "model m {\n    input x[4, H, W]\n    share n: batchnorm\n    n -> conv(4, 3) -> n\n}\n"

@@ -11,6 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import archdsl
 from archdsl.common.choices import SCHEDULES, Schedule
@@ -160,6 +162,60 @@ def test_gradients_of_larger_networks(name: str, ranks: int, tmp_path: Path) -> 
     found = run_ranks(tmp_path, ranks, __name__, f"larger_{name}", timeout=200)
     for number, training in enumerate((True, False)):
         compare([rank[number] for rank in found], larger(name), training)
+
+
+def sharded() -> tuple[list[float], dict[str, Tensor]]:
+    """Losses of five steps of two copies, whose stages are in parts, and the gradients of the first step."""
+    spec, size, schedule, microbatches = TINY["1f1b"]
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("shard", "stage"))
+    state = network_of(spec).eval().state_dict()
+
+    def wrap(stage: nn.Module) -> nn.Module:
+        stage.load_state_dict({key: state[key] for key in stage.state_dict()})
+        return fully_shard(stage.eval(), mesh=mesh["shard"])
+
+    made = archdsl.pipeline(
+        spec,
+        batch=BATCH // 2,
+        microbatches=microbatches,
+        loss=mean_square,
+        schedule=schedule,
+        size=size,
+        dtype=torch.float64,
+        group=mesh["stage"].get_group(),
+        wrap=wrap,
+    )
+    optimizer = torch.optim.SGD(made.parameters(), 0.01)
+    images, target = (part.chunk(2)[mesh["shard"].get_local_rank()] for part in batch_of(size))
+    losses, gradients = [], {}
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = made.step(images, target=target)
+        losses.append(0.0 if loss is None else loss.item())
+        named = [item for module in made.modules.values() for item in module.named_parameters()]
+        gradients = gradients or {name: p.grad.full_tensor() for name, p in named}  # type: ignore[union-attr,operator]
+        optimizer.step()
+    return losses, gradients
+
+
+@pytest.mark.long
+def test_stages_in_parts(tmp_path: Path) -> None:
+    """Each stage of a pipeline may be sharded by FSDP, over the copies of the pipeline."""
+    found = run_ranks(tmp_path, 4, __name__, "sharded")
+    network, (images, target) = network_of(TINY["1f1b"][0]).eval(), batch_of(TINY["1f1b"][1])
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
+    for step in range(5):
+        optimizer.zero_grad()
+        loss = mean_square(network(images), target)
+        loss.backward()
+        if step == 0:
+            for _, gradients in found:
+                for name, gradient in gradients.items():
+                    wanted = network.get_parameter(name).grad
+                    assert wanted is not None
+                    torch.testing.assert_close(gradient, wanted, rtol=1e-9, atol=1e-12)
+        assert sum(losses[step] for losses, _ in found) / 2 == pytest.approx(loss.item(), rel=1e-10)
+        optimizer.step()
 
 
 @pytest.mark.parametrize(
