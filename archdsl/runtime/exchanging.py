@@ -37,7 +37,7 @@ def places(graph: Graph, network: torch.nn.Module) -> dict[int, torch.nn.Module]
         if not single or node.windows is not None or node.id in last or node.inputs[0].node in last:
             continue
         shapes, outputs = graph.shapes(node.inputs), node.shapes
-        form = node.operation.torch(shapes, outputs)  # type: ignore[arg-type]  # a checked graph knows all sizes
+        form = node.operation.torch(shapes, outputs)
         if not isinstance(form, ModuleForm):
             continue
         own = modules.get(node.path)
