@@ -5,8 +5,8 @@ shapes, types and starts of the state_dict; outputs and gradients in evaluation,
 outputs, gradients and statistics of a step of training; the form for inference with `fold_batchnorms`; the forms that
 recompute dense connections and blocks. Numbers are in double precision and agree within 1e-9.
 
-By default these are 180 seeds. `make test-long` takes 20,000, more than an hour on one core; docs/proof.md says what
-has been run. Four in five of the seeds are a network; these have 32 nodes on average, 700 at most. What fails is made
+By default these are 120 seeds. `make test-long` takes 20,000, an hour on one core; docs/proof.md says what has been
+run. Four in five of the seeds are a network; these have 32 nodes on average, 700 at most. What fails is made
 small by `python -m tests.shrinking FIRST LAST`.
 """
 
