@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -90,7 +91,9 @@ class Pipeline:
 
         losses: list[Tensor] = []
         given = self._given(inputs)
-        self.schedule.step(*given, target=target if self.is_last else None, losses=losses, return_outputs=False)
+        # An older PyTorch always returns the outputs.
+        spares = {"return_outputs": False} if "return_outputs" in signature(self.schedule.step).parameters else {}
+        self.schedule.step(*given, target=target if self.is_last else None, losses=losses, **spares)
         return torch.stack([loss.detach() for loss in losses]).mean() if losses else None
 
     def evaluate(self, *inputs: Tensor) -> Any:
@@ -130,8 +133,12 @@ class Pipeline:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Loads this rank's part of the network's state_dict. Raises RuntimeError if keys are missing."""
-        for module in self.modules.values():
-            module.load_state_dict({key: state[key] for key in module.state_dict() if key in state})
+        _load(self.modules.values(), state)
+
+
+def _load(modules: Iterable[nn.Module], state: Mapping[str, Tensor]) -> None:
+    for module in modules:
+        module.load_state_dict({key: state[key] for key in module.state_dict() if key in state})
 
 
 def pipeline(
@@ -177,6 +184,8 @@ def pipeline(
         permit(graph)
         classes = execute(build_stages(graph, parts, recompute), f"{graph.name}_stages").STAGES
         modules = {n: classes[n](device=place, dtype=dtype) for n in range(rank, count, ranks)}
+    if weights is not None:
+        _load(modules.values(), _weights(graph, Path(weights)))  # before `wrap`, which may take the weights apart
     examples = {n: _examples(parts, n, sizes, batch // microbatches, dtype) for n in modules}
     made = []
     for number, module in modules.items():
@@ -190,10 +199,7 @@ def pipeline(
         )
     kind = getattr(pipelining, CLASSES[schedule])
     planned = kind(made if schedule in SEVERAL else made[0], microbatches, loss_fn=loss)
-    found = Pipeline(modules, batch, count, planned)
-    if weights is not None:
-        found.load_state_dict(_weights(graph, Path(weights)))
-    return found
+    return Pipeline(modules, batch, count, planned)
 
 
 def _count(stages: int | Split | None, ranks: int, schedule: str, batch: int, microbatches: int) -> int:
