@@ -1,4 +1,4 @@
-"""From a network to a figure: which form it takes, how far it is opened, and how much it tells, so that it fits."""
+"""From a network to a figure: which form it takes, how far it is opened, and how much text it has, so that it fits."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class _Maker:
     # ------------------------------------------------------------ one figure
 
     def attempt(self, detail: Detail, share: float, sheet: Sheet | None, *, wide: bool = False) -> _Try:
-        """A figure of which so much is opened and told, on a sheet; a `wide` grid even if it is wider."""
+        """A figure with so much opened and so much text, on a sheet; a `wide` grid even if it is wider."""
         writer = self.writer(detail)
         if sheet is not None:
             writer.pad = LEAST_PAD

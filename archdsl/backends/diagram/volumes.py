@@ -164,9 +164,9 @@ class Figure:
         count = [f"× {part.count}"] if part.count > 1 else []
         shared = captions.reuse(part)
         count += [f"({letter(shared)})"] if shared is not None else []
-        told = [Words(line, SMALL, theme.text, not self.terse) for line in broken(words, count)]
+        texts = [Words(line, SMALL, theme.text, not self.terse) for line in broken(words, count)]
         last = self._muted(ONLY_IN_TRAINING if part.output is not None and part.output.training else "")
-        return [*found, *told, *last] if self.terse else [*told, *found, *last]
+        return [*found, *texts, *last] if self.terse else [*texts, *found, *last]
 
     def _muted(self, text: str) -> list[Words]:
         return [Words(text, SMALL, self.theme.muted)] if text else []
