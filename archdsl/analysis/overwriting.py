@@ -53,7 +53,7 @@ class Overwriting:
         if not self.allowed or self.readers[tensor] != 1 or tensor in self.moved:
             return False
         node = self.graph.node(tensor)
-        if node.operation.training_only:  # its input in evaluation; a new tensor in training
+        if node.operation.own_in_training:
             return self.is_free(node.inputs[0])
         return node.operation.own or (self.inference and node.operation.own_in_inference)
 

@@ -123,6 +123,8 @@ class Facts:
     """Whether its result is a new tensor, not a view, which its backward pass does not read."""
     own_in_inference: ClassVar[bool] = False
     """Whether its result is a new tensor, not a view, which only its backward pass may read."""
+    own_in_training: ClassVar[bool] = False
+    """Whether its result is its input in evaluation, and in training always a new tensor, like `own`."""
     accumulates: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs, of two, that may accumulate the other one in place, the best one first."""
 

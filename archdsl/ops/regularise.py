@@ -105,6 +105,7 @@ class Droppath(Regularisation):
     name = "droppath"
     aliases = ("stochasticdepth",)
     layout: ClassVar[Layout] = "any"
+    own_in_training = True
 
     p: Fraction
 
