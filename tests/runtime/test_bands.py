@@ -55,6 +55,12 @@ model classes {
     (mean: global_avgpool, global_maxpool) -> add -> flatten -> linear(3)
 }
 """
+WINDOWS = """
+model swin {
+    input x[2, H, W]
+    conv(4, 3) -> windows(4) { attention(2) } -> windows(4, 2) { attention(2) } -> conv(2, 3)
+}
+"""
 SEED = Lock()
 """Held by the thread that draws random numbers."""
 Case = tuple[Any, ...]
@@ -64,6 +70,7 @@ CASES: dict[str, Case] = {
     "uneven": (source_of(UNEVEN), {}, (2, 31, 7)),
     "unet": ("unet:unet_padded", {"width": 2, "depth": 2}, (3, 132, 12)),
     "classes": (source_of(CLASSES), {}, (2, 50, 12)),
+    "windows": (source_of(WINDOWS), {}, (2, 64, 8)),
 }
 
 
