@@ -172,7 +172,7 @@ def trial(seed: int, ranks: int) -> str:
 @pytest.mark.long
 def test_gradients_of_random_networks() -> None:
     counts = Counter(trial(seed, 2 + seed % 3).split(":")[0] for seed in range(300))
-    assert counts["exchanged"] >= 60, counts
+    assert counts["exchanged"] >= 40, counts
 
 
 def in_processes() -> None:
