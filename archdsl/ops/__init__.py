@@ -8,9 +8,11 @@ from archdsl.ops import (
     align,
     attend,
     attention,
+    blur,
     channels,
     constants,
     conv,
+    fixed_positions,
     linear,
     merge,
     norm,
@@ -35,6 +37,7 @@ FAMILIES = (
     upconv,
     linear,
     pool,
+    blur,
     over_channels,
     norm,
     response,
@@ -52,6 +55,7 @@ FAMILIES = (
     attention,
     attend,
     parameter,
+    fixed_positions,
 )
 """The files of operations, in the order of the language reference."""
 

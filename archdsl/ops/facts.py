@@ -82,6 +82,8 @@ class Facts:
     """Whether its last input also stands for those that lack before this one."""
     sized_by: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs of which it takes only the size."""
+    is_fixed: ClassVar[bool] = False
+    """Whether its result follows from the sizes of its inputs alone, so that it is the same for every sample."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False

@@ -384,6 +384,7 @@ def normalized(layouts: Layouts, call: Call) -> None:
         raise NoOperation("`normalize` along the batch")
     along, eps = order[axis - 1], argument(call, 3, "eps", 1e-12)
     given = {**({"axis": along} if along else {}), **({"eps": eps} if eps != 1e-12 else {})}
+    layouts.views.pop(call.results[0], None)
     layouts.add(Item("normalize", given, [base], [layouts.made(call.results[0], order)], line=call.line))
 
 

@@ -7,6 +7,7 @@ from math import prod
 from typing import TypeAlias
 
 from archdsl.runtime.importing.biases import affine, computed
+from archdsl.runtime.importing.fixed import with_positions
 from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts, stored_factor
@@ -36,6 +37,8 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
     others = [part for part in parts if not isinstance(part, Value)]
     if len(tensors) == 1 and all(type(other) in (int, float) for other in others):
         number(layouts, call, operation, parts)
+    elif len(tensors) == 1 and operation == "add" and with_positions(layouts, call, tensors[0], others[0]):
+        return
     elif len(tensors) == 1 and isinstance(others[0], Owned | Derived) and operation in ("add", "mul"):
         with_parameter(layouts, call, operation, tensors[0], others[0])
     else:

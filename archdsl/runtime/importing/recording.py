@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,9 +47,20 @@ class Owned:
         return self.shape == self.stored
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Constant:
     """A tensor that comes from no input and is no parameter, as an argument of a function."""
+
+    made: Callable[[], torch.Tensor] | None = None
+    """Computes its numbers."""
+
+    @property
+    def numbers(self) -> torch.Tensor | None:
+        """Its numbers; None if they are not known."""
+        try:
+            return None if self.made is None else self.made()
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it takes more than numbers
+            return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,6 +217,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             self.paths.setdefault(id(part), name)
         self.owned: dict[int, Owned] = {}
         self.derived: dict[int, Derived] = {}
+        self.constants: dict[int, Constant] = {}
         self.values: dict[int, Value] = {}
         self.kept: list[torch.Tensor] = []
         self.scopes: list[ScopeCall] = []
@@ -223,8 +236,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     def known(self, given: Any) -> Any:
         """Arguments with values for tensors."""
         if isinstance(given, torch.Tensor):
-            found = self.values.get(id(given)) or self.owned.get(id(given)) or self.derived.get(id(given))
-            return Constant() if found is None else found
+            known = (self.values, self.owned, self.derived, self.constants)
+            return next((table[id(given)] for table in known if id(given) in table), Constant())
         if isinstance(given, Mapping):
             return {key: self.known(part) for key, part in given.items()}
         if isinstance(given, torch.Size):
@@ -260,13 +273,23 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 self.owned[id(found[0])] = owned
             else:
                 self.derive(name, arguments, found)
+        elif name in ("__set__", "__setitem__"):
+            self.constants.pop(id(args[0]), None)
         elif found and any(values_in((arguments, named))) and name not in MAKING:
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             call.results = [self.bind(tensor) for tensor in found]
             self.scopes[-1].members.append(call)
         else:
             self.derive(name, arguments, found)
+            self.keep(func, arguments, named, found)
         return result
+
+    def keep(self, func: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], found: list[torch.Tensor]) -> None:
+        """Notes tensors that are computed from numbers alone, so that they can be computed again."""
+        for number, tensor in enumerate(found):
+            if id(tensor) not in self.owned and id(tensor) not in self.derived:
+                self.kept.append(tensor)
+                self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, number))
 
     def clear(self, tensor: torch.Tensor, part: Derived) -> None:
         """Notes that a part of a copy of a parameter becomes 0."""
@@ -283,7 +306,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self, name: str, arguments: tuple[Any, ...], found: Sequence[torch.Tensor], module: nn.Module | None = None
     ) -> None:
         """Notes a tensor that is computed from parameters alone."""
-        known = any(isinstance(part, Owned | Derived) for part in flat(arguments))
+        known = module is not None or any(isinstance(part, Owned | Derived) for part in flat(arguments))
         if known and len(found) == 1 and id(found[0]) not in self.owned:
             path = self.paths[id(module)] if module is not None else ""
             self.kept.append(found[0])
@@ -405,6 +428,27 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         return found
 
 
+def again(func: Any, arguments: object, named: object, number: int) -> torch.Tensor:
+    """The result of a function of numbers, this one of several. Raises TypeError for other arguments."""
+    with torch.no_grad():
+        return [*tensors_in(func(*with_numbers(arguments), **with_numbers(named)))][number]
+
+
+def with_numbers(given: Any) -> Any:
+    """Arguments with the numbers of constants, on the CPU."""
+    if isinstance(given, Constant):
+        if given.made is None:
+            raise TypeError("numbers that are not known")
+        return given.made()
+    if isinstance(given, Value | Owned | Derived):
+        raise TypeError("numbers that are not known")
+    if isinstance(given, torch.device):
+        return torch.device("cpu")
+    if isinstance(given, Mapping):
+        return {key: with_numbers(part) for key, part in given.items()}
+    return tuple(with_numbers(part) for part in given) if isinstance(given, tuple) else given
+
+
 def caches(module: nn.Module) -> Iterator[dict[Any, Any]]:
     """The dicts in which modules keep what they compute, such as biases by device."""
     for part in module.modules():
@@ -443,57 +487,3 @@ def input_names(module: nn.Module, count: int) -> list[str]:
     ]
     names = ["x" if name == "input" else name for name in names[:count]]
     return [*names, *(f"x{i}" for i in range(len(names), count))]
-
-
-def record(
-    module: nn.Module, sizes: Sequence[tuple[int, ...]], batch: int, is_layer: Callable[[nn.Module], bool]
-) -> Recording:
-    """The calls of a run on inputs of these sizes, without the batch.
-
-    First on tensors without data; where the module makes tensors of its own that have some, on random ones.
-    """
-    state = {
-        key: torch.empty_like(tensor, device="meta")
-        for key, tensor in [*module.named_parameters(), *module.named_buffers()]
-    }
-    try:
-        with torch.device("meta"):
-            empty = [torch.empty(batch, *size) for size in sizes]
-            return Recorder(module, is_layer).run(empty, state)
-    except ImportRefused:
-        raise
-    except Exception:  # what a module of others raises where tensors have no data
-        if module.training:
-            raise
-    real = [torch.randn(batch, *size) for size in sizes]
-    return Recorder(module, is_layer).run(real, None)
-
-
-DEPENDS = "two runs make different calls: these depend on the size, or on the numbers, of the input"
-
-
-def combine(first: Recording, second: Recording) -> None:
-    """Adds the sizes and arguments of a second run to those of the first. Raises ImportRefused if its calls differ."""
-    for one, two in zip(first.inputs, second.inputs, strict=True):
-        one.shapes += two.shapes
-    _combine(first.root, second.root)
-
-
-def _combine(one: ScopeCall, two: ScopeCall) -> None:
-    if len(one.members) != len(two.members):
-        longer = max(one.members, two.members, key=len)
-        names = ["" if isinstance(m, ScopeCall) else m.name for m in min(one.members, two.members, key=len)]
-        same = (m.path == n.path for m, n in zip(one.members, two.members, strict=False))
-        at = next((i for i, alike in enumerate(same) if not alike), len(names))
-        raise ImportRefused(DEPENDS, one.path, longer[at].line)
-    for a, b in zip(one.members, two.members, strict=True):
-        if type(a) is not type(b) or a.path != b.path:
-            raise ImportRefused(DEPENDS, one.path, a.line)
-        if isinstance(a, ScopeCall) and isinstance(b, ScopeCall):
-            _combine(a, b)
-        elif isinstance(a, Call) and isinstance(b, Call):
-            if a.name != b.name or len(a.results) != len(b.results):
-                raise ImportRefused(DEPENDS, a.path, a.line)
-            a.again, a.again_named = b.arguments, b.named
-            for x, y in zip(a.results, b.results, strict=True):
-                x.shapes += y.shapes

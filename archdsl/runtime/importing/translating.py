@@ -14,6 +14,7 @@ from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
 from archdsl.runtime.importing.attending import ATTENDERS, on_scores
+from archdsl.runtime.importing.fixed import blurred, weighted_groups
 from archdsl.runtime.importing.functions import (
     HANDLERS,
     Meaning,
@@ -93,7 +94,7 @@ class Translator:
 
     def __init__(self, module: nn.Module, made: Made | None) -> None:
         self.module, self.made = module, made
-        self.layouts = Layouts(module.state_dict().keys(), self.start)
+        self.layouts = Layouts(module.state_dict().keys(), self.start, module.get_buffer)
         self.layouts.translate = self.translate
         self.running = ""
         """The path of the module whose calls are translated."""
@@ -205,7 +206,7 @@ class Translator:
             with self.layouts.undone():
                 if (parts := parted_bias(call)) is not None:
                     self.with_parted_bias(call, parts)
-                else:
+                elif not blurred(self.layouts, call) and not weighted_groups(self.layouts, call):
                     self.translate(with_its_layer(call, self.module))
         except NoOperation as reason:
             refusal = ImportRefused(str(reason), call.path, call.line)
@@ -248,7 +249,11 @@ class Translator:
         layouts, result = self.layouts, call.results[0]
         named = {name: value for name, value in call.named.items() if name != "bias"}
         self.translate(with_its_layer(replace(call, arguments=call.arguments[:2], named=named), self.module))
-        base, order = layouts.place(result)
+        view = layouts.view(result)
+        if view.axes[-1] != axis_of(view.base, 1):
+            base, order = layouts.place(result)
+            view = permuted(whole(base), (0, *(axis + 1 for axis in order)))
+        base, order = view.base, channels_last(len(view.base.shapes[0]) - 1)
         rows = sizes_of(base)
         lengths = [part.stored[0] for part in parts]
         pieces = [Value(shapes_of([rows[0], (n,) * len(rows[0]), *rows[2:]]), base.dtype) for n in lengths]
@@ -269,7 +274,7 @@ class Translator:
         whole_one = Value([*base.shapes], base.dtype)
         layouts.add(Item("concat", {}, biased, [whole_one]))
         layouts.divided[whole_one, 1, *lengths] = biased
-        layouts.set(result, permuted(whole(whole_one), (0, *(axis + 1 for axis in order))))
+        layouts.set(result, View(whole_one, view.axes))
 
     def everywhere(self, call: Call) -> bool:
         """Whether a call is of a function of each number, which is said for any view; it is said then."""
