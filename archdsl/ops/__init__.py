@@ -25,6 +25,7 @@ from archdsl.ops import (
     resize,
     response,
     shape,
+    standardised,
     unit_length,
     upconv,
 )
@@ -34,6 +35,7 @@ from archdsl.ops.partition import BLOCKS
 
 FAMILIES = (
     conv,
+    standardised,
     upconv,
     linear,
     pool,

@@ -272,7 +272,7 @@ class Conv(Operation):
                 ("padding_mode", self.pad_mode, "zeros"),
             ),
         )
-        helper = helpers.conv(rank, flip=self.flip, same_upper=moving, causal=causal)
+        helper = self.helper(rank, moving=moving)
         return ModuleForm(
             constructor=helper.name if helper else f"nn.Conv{rank}",
             accepted=arguments,
@@ -283,6 +283,10 @@ class Conv(Operation):
             fill=self._fill,
             start=start(self.init, self.bias),
         )
+
+    def helper(self, rank: str, *, moving: bool) -> helpers.Helper | None:
+        """The class that it becomes if it is none of PyTorch's; `moving`: its padding depends on the size."""
+        return helpers.conv(rank, flip=self.flip, same_upper=moving, causal=self.pad == "causal")
 
     @property
     def _fill(self) -> Mapping[str, object]:

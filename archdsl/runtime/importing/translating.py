@@ -31,7 +31,7 @@ from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
-from archdsl.runtime.importing.recognising import normalisation
+from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.regions import with_regions
@@ -119,7 +119,9 @@ class Translator:
         except ImportRefused as refusal:
             self.layouts.forget(known)
             if (found := normalisation(call)) is not None:
-                return self.normalised(call, *found)
+                return self.recognised(call, *found)
+            if (convolution := standardised(call)) is not None:
+                return self.recognised(call, convolution, is_last=False)
             if self.made is None:
                 raise
             return self.outside(call, refusal, self.made)
@@ -131,8 +133,8 @@ class Translator:
             return [only]
         return [inner] if inner.members else []
 
-    def normalised(self, call: ScopeCall, found: Wording, is_last: bool) -> list[Item | Scope]:
-        """The normalisation that a module writes out."""
+    def recognised(self, call: ScopeCall, found: Wording, is_last: bool) -> list[Item | Scope]:
+        """The layer that a module writes out."""
         layouts, (tensor,), (result,) = self.layouts, call.taken, call.given
         layouts.moved = []
         order = channels_last(len(tensor.shapes[0]) - 1) if is_last else None
