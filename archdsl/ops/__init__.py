@@ -24,6 +24,7 @@ from archdsl.ops import (
     regularise,
     resize,
     response,
+    rotary,
     shape,
     standardised,
     unit_length,
@@ -56,6 +57,7 @@ FAMILIES = (
     positions,
     attention,
     attend,
+    rotary,
     parameter,
     fixed_positions,
 )

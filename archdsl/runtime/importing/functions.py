@@ -29,6 +29,10 @@ OPERATIONS_OF = {
 """The merges, and arithmetic with numbers, by the names of functions."""
 
 
+COMPOSITES = {"apply_rot_embed_cat": "timm.layers.pos_embed_sincos"}
+"""Functions of other packages that are recorded as one call each, and where they are defined."""
+
+
 class Meaning:
     """A call as operations: `inputs` flow through `steps`; `parts` are several results of the last one.
 

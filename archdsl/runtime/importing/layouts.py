@@ -56,6 +56,8 @@ class Layouts:
         """Maps that are padded with -inf: what is padded, and by how much before and behind each axis."""
         self.rolled: set[Value] = set()
         """Maps whose positions are rolled, for windows that are shifted."""
+        self.empty: set[Value] = set()
+        """Parts without any element."""
         self.scores: dict[Value, object] = {}
         self.translate: Callable[[Call], None] = unknown
         """Says what a call computes; the translator sets it."""

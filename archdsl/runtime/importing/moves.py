@@ -147,6 +147,8 @@ def divide(layouts: Layouts, view: View, axis: int, lengths: Sequence[int]) -> l
 @moves("getitem", "narrow", "select")
 def item(layouts: Layouts, call: Call) -> None:
     tensor, rank = call.inputs[0], len(call.inputs[0].shapes[0])
+    if all(0 in shape for shape in call.results[0].shapes):
+        return layouts.empty.add(call.results[0])
     index = index_of(call)
     if any(values_in(index)) or not all(isinstance(p, slice | int) or p is None or p is Ellipsis for p in index):
         raise NoOperation("an index that is no slice and no number")

@@ -12,8 +12,9 @@ from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
+from archdsl.runtime.importing.inputs import arranged
 from archdsl.runtime.importing.outside import Extern
-from archdsl.runtime.importing.recording import arranged, tensors_in
+from archdsl.runtime.importing.recording import tensors_in
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.loading import load
 
@@ -80,6 +81,10 @@ def prove(
     if unused:
         more = f" and {len(unused) - 1} more" if unused[1:] else ""
         raise ImportRefused(f"it does not use its parameter `{unused[0]}`{more}{why}")
+    for key, tensor in mine.items():
+        if key not in state or state[key].shape != tensor.shape:
+            has = "none" if key not in state else f"one of size {list(state[key].shape)}"
+            raise ImportRefused(f"its spec would have the weight `{key}` of size {list(tensor.shape)}; it has {has}")
     built.load_state_dict(state, strict=True, assign=True)
     imported.state = state
     with torch.no_grad():

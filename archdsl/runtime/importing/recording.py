@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
 from archdsl.runtime.importing.places import line_of_python
 from archdsl.runtime.importing.refusal import ImportRefused
 
@@ -47,6 +48,14 @@ class Owned:
         return self.shape == self.stored
 
 
+def numbers_by(made: Callable[[], torch.Tensor] | None) -> torch.Tensor | None:
+    """The numbers that a function computes; None if they are not known."""
+    try:
+        return None if made is None else made()
+    except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it takes more than numbers
+        return None
+
+
 @dataclass(slots=True, eq=False)
 class Constant:
     """A tensor that comes from no input and is no parameter, as an argument of a function."""
@@ -57,10 +66,7 @@ class Constant:
     @property
     def numbers(self) -> torch.Tensor | None:
         """Its numbers; None if they are not known."""
-        try:
-            return None if self.made is None else self.made()
-        except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it takes more than numbers
-            return None
+        return numbers_by(self.made)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +78,13 @@ class Derived:
     shape: tuple[int, ...]
     path: str = ""
     module: nn.Module | None = None
+    made: Callable[[], torch.Tensor] | None = None
+    """Computes its numbers, if they follow from buffers."""
+
+    @property
+    def numbers(self) -> torch.Tensor | None:
+        """Its numbers; None if they are not known."""
+        return numbers_by(self.made)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,6 +133,8 @@ class ScopeCall:
     """The values that it was called with, in order."""
     given: list[Value] = field(default_factory=list)
     """The values that it returned, in order."""
+    others: str = ""
+    """What it takes or returns besides: a tensor that is not computed from the input, or an object of another type."""
 
 
 @dataclass(slots=True, eq=False)
@@ -150,6 +165,15 @@ def values_in(given: object) -> Iterator[Value]:
     else:
         for part in parts_of(given) or ():
             yield from values_in(part)
+
+
+def besides(given: object) -> str:
+    """What arguments or results have that is no value, of what an `extern` cannot pass on."""
+    if isinstance(given, Owned | Constant | Derived):
+        return "a tensor that is not computed from the input"
+    if isinstance(given, Value) or (parts := parts_of(given)) is None:
+        return ""
+    return next((found for part in parts if (found := besides(part))), "")
 
 
 def flat(given: object) -> Iterator[object]:
@@ -212,6 +236,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     def __init__(self, module: nn.Module, is_layer: Callable[[nn.Module], bool]) -> None:
         super().__init__()
         self.module, self.is_layer = module, is_layer
+        self.buffers = dict(module.named_buffers())
         self.paths: dict[int, str] = {}
         for name, part in module.named_modules():
             self.paths.setdefault(id(part), name)
@@ -272,7 +297,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 self.kept.append(found[0])
                 self.owned[id(found[0])] = owned
             else:
-                self.derive(name, arguments, found)
+                self.derive(name, arguments, found, again=partial(again, func, arguments, named, 0, self.buffers))
         elif name in ("__set__", "__setitem__"):
             self.constants.pop(id(args[0]), None)
         elif found and any(values_in((arguments, named))) and name not in MAKING:
@@ -280,7 +305,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             call.results = [self.bind(tensor) for tensor in found]
             self.scopes[-1].members.append(call)
         else:
-            self.derive(name, arguments, found)
+            self.derive(name, arguments, found, again=partial(again, func, arguments, named, 0, self.buffers))
             self.keep(func, arguments, named, found)
         return result
 
@@ -289,7 +314,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         for number, tensor in enumerate(found):
             if id(tensor) not in self.owned and id(tensor) not in self.derived:
                 self.kept.append(tensor)
-                self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, number))
+                self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, number, self.buffers))
 
     def clear(self, tensor: torch.Tensor, part: Derived) -> None:
         """Notes that a part of a copy of a parameter becomes 0."""
@@ -303,14 +328,19 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             del self.owned[id(whole)]
 
     def derive(
-        self, name: str, arguments: tuple[Any, ...], found: Sequence[torch.Tensor], module: nn.Module | None = None
+        self,
+        name: str,
+        arguments: tuple[Any, ...],
+        found: Sequence[torch.Tensor],
+        module: nn.Module | None = None,
+        again: Callable[[], torch.Tensor] | None = None,
     ) -> None:
-        """Notes a tensor that is computed from parameters alone."""
+        """Notes a tensor that is computed from parameters alone; `again` computes its numbers."""
         known = module is not None or any(isinstance(part, Owned | Derived) for part in flat(arguments))
         if known and len(found) == 1 and id(found[0]) not in self.owned:
             path = self.paths[id(module)] if module is not None else ""
             self.kept.append(found[0])
-            self.derived[id(found[0])] = Derived(name, arguments, tuple(found[0].shape), path, module)
+            self.derived[id(found[0])] = Derived(name, arguments, tuple(found[0].shape), path, module, again)
 
     # ------------------------------------------------------------ modules
 
@@ -323,6 +353,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))
         else:
             scope = ScopeCall(path, module, line_of_python(), taken=list(values_in(given)))
+            scope.others = "is called with " + kind if (kind := besides(given)) else ""
             self.entered.append(
                 [(t, v, t._version) for t in tensors_in((args, kwargs)) if (v := self.values.get(id(t)))]
             )
@@ -341,19 +372,22 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             call.results = [self.bind(tensor) for tensor in tensors_in(result)]
             self.scopes[-1].members.append(call)
         elif len(self.scopes) > 1:
-            self.scopes.pop().given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
+            scope = self.scopes.pop()
+            scope.given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
+            scope.others = scope.others or ("returns " + kind if (kind := besides(self.known(result))) else "")
             for tensor, value, version in self.entered.pop():  # a dropout inside may have given the very tensor
                 if tensor._version == version and all(tensor is not part for part in tensors_in(result)):
                     self.values[id(tensor)] = value
 
     def watch_helpers(self) -> list[tuple[dict[str, Any], str, Any]]:
         """Records calls of the helper functions of built files as one each; gives what to restore."""
-        from archdsl.runtime.importing.functions import helper_functions
+        from archdsl.runtime.importing.functions import COMPOSITES, helper_functions
 
         undo = []
         for file in {type(part).__module__ for part in self.module.modules()}:
             namespace = vars(sys.modules[file]) if file in sys.modules else {}
-            for name in helper_functions() & namespace.keys():
+            known = {n for n in COMPOSITES.keys() & namespace.keys() if namespace[n].__module__ == COMPOSITES[n]}
+            for name in (helper_functions() & namespace.keys()) | known:
                 undo.append((namespace, name, namespace[name]))
                 namespace[name] = self.watched(name, namespace[name])
         return undo
@@ -428,62 +462,25 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         return found
 
 
-def again(func: Any, arguments: object, named: object, number: int) -> torch.Tensor:
+Numbers: TypeAlias = Mapping[str, torch.Tensor]
+
+
+def again(func: Any, arguments: object, named: object, number: int, buffers: Numbers) -> torch.Tensor:
     """The result of a function of numbers, this one of several. Raises TypeError for other arguments."""
     with torch.no_grad():
-        return [*tensors_in(func(*with_numbers(arguments), **with_numbers(named)))][number]
+        return [*tensors_in(func(*with_numbers(arguments, buffers), **with_numbers(named, buffers)))][number]
 
 
-def with_numbers(given: Any) -> Any:
-    """Arguments with the numbers of constants, on the CPU."""
-    if isinstance(given, Constant):
-        if given.made is None:
-            raise TypeError("numbers that are not known")
+def with_numbers(given: Any, buffers: Numbers) -> Any:
+    """Arguments with the numbers of constants and of buffers, on the CPU."""
+    if isinstance(given, Constant | Derived) and given.made is not None:
         return given.made()
-    if isinstance(given, Value | Owned | Derived):
+    if isinstance(given, Owned) and given.key in buffers:
+        return buffers[given.key].reshape(given.shape)
+    if isinstance(given, Value | Owned | Derived | Constant):
         raise TypeError("numbers that are not known")
     if isinstance(given, torch.device):
         return torch.device("cpu")
     if isinstance(given, Mapping):
-        return {key: with_numbers(part) for key, part in given.items()}
-    return tuple(with_numbers(part) for part in given) if isinstance(given, tuple) else given
-
-
-def caches(module: nn.Module) -> Iterator[dict[Any, Any]]:
-    """The dicts in which modules keep what they compute, such as biases by device."""
-    for part in module.modules():
-        for name, value in vars(part).items():
-            if type(value) is dict and not name.startswith("_"):
-                yield value
-
-
-def nested(pairs: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
-    """Outputs by name, those in lists by name and number."""
-    for name, part in pairs:
-        if isinstance(part, tuple | list):
-            yield from nested((f"{name}_{i}", one) for i, one in enumerate(part))
-        else:
-            yield name, part
-
-
-def arranged(module: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
-    """The arguments of `forward`: the inputs, or one list of them if it takes a list alone."""
-    import inspect
-
-    parameters = [*inspect.signature(module.forward).parameters.values()]
-    first = str(parameters[0].annotation) if parameters else ""
-    is_list = first.lower().startswith(("list[", "typing.list[", "<class 'list'>", "sequence["))
-    return ([*inputs],) if is_list and len(parameters) == 1 else tuple(inputs)
-
-
-def input_names(module: nn.Module, count: int) -> list[str]:
-    """The names of the arguments of `forward`."""
-    import inspect
-
-    names = [
-        p.name
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    names = ["x" if name == "input" else name for name in names[:count]]
-    return [*names, *(f"x{i}" for i in range(len(names), count))]
+        return {key: with_numbers(part, buffers) for key, part in given.items()}
+    return tuple(with_numbers(part, buffers) for part in given) if isinstance(given, tuple) else given

@@ -36,6 +36,7 @@ from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.settling import shapes_of
+from archdsl.runtime.importing.turning import turned
 from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, sizes_of, whole
 from archdsl.runtime.importing.weighted import parted_bias, with_its_layer
 
@@ -238,6 +239,8 @@ class Translator:
             MOVERS["reshape"](layouts, call)
         elif isinstance(call.module, nn.ZeroPad2d | nn.Softmax):
             MOVERS["pad" if isinstance(call.module, nn.ZeroPad2d) else "softmax"](layouts, call)
+        elif call.name == "helper apply_rot_embed_cat":
+            turned(layouts, call)
         elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:
             way(layouts, call)
         elif not self.everywhere(call) and not self.at_positions(call):
