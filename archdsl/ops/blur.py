@@ -76,7 +76,7 @@ class Blur(Pool):
         """The numbers of the kernel along an axis, whose sum is 1."""
         return tuple(comb(self.kernel - 1, i) / 2 ** (self.kernel - 1) for i in range(self.kernel))
 
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:  # type: ignore[override]
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         (shape,) = shapes
         found = helper(len(shape) - 1)
         arguments = (

@@ -8,7 +8,7 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers
-from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
+from archdsl.ops.base import Example, Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
 from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.facts import Copies
 from archdsl.ops.fields import (
@@ -114,7 +114,7 @@ class Conv(Operation):
     """
 
     name = "conv"
-    aliases = ("convolution",)
+    aliases: ClassVar[tuple[str, ...]] = ("convolution",)
     family = "convolution"
     has_filters = True
     is_weighted = True
@@ -139,7 +139,7 @@ class Conv(Operation):
     flip: Switch = False
     init: Init = None
 
-    examples = (
+    examples: ClassVar[tuple[Example, ...]] = (
         example((3, 8, 9), out=4, kernel=3),
         example((3, 9, 8), out=4, kernel=(3, 1), stride=2, bias=False),
         example((2, 11), out=4, kernel=5, stride=3, pad="valid"),

@@ -7,7 +7,9 @@ come from `x.shape`, so torch.compile and torch.export accept them with dynamic 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+Standardised: TypeAlias = Literal["", "Standardized", "Scaled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def conv(
     flip: bool,
     same_upper: bool,
     causal: bool,
-    standardised: Literal["", "Standardized", "Scaled"] = "",
+    standardised: Standardised = "",
 ) -> Helper | None:
     """The subclass of nn.Conv1d, 2d or 3d with other kernels, padding that it lacks, or both; None for neither."""
     if not (flip or same_upper or causal or standardised):

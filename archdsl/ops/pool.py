@@ -33,7 +33,7 @@ class Pool(Operation):
     """The base of poolings with a sliding window."""
 
     family = "pooling"
-    helper_names = ("same_upper_pads",)
+    helper_names: ClassVar[tuple[str, ...]] = ("same_upper_pads",)
     taken: ClassVar[str]
     """The reduction of each window."""
     pytorch_names = renamed(kernel="kernel_size", pad="padding", ceil="ceil_mode", count_pad="count_include_pad")

@@ -25,7 +25,13 @@ class Stdconv(Conv):
     """
 
     name = "stdconv"
-    aliases = ("weightstandardization", "weightstandardisation", "wsconv", "scaledstdconv", "standardizedconv")
+    aliases = (
+        "weightstandardization",
+        "weightstandardisation",
+        "wsconv",
+        "scaledstdconv",
+        "standardizedconv",
+    )
 
     eps: Positive = 1e-6
     gamma: Positive | None = None
@@ -62,7 +68,7 @@ class Stdconv(Conv):
         return replace(form, accepted=(*form.accepted, *more))
 
     def helper(self, rank: str, *, moving: bool) -> helpers.Helper | None:
-        kind = "Standardized" if self.gamma is None else "Scaled"
+        kind: helpers.Standardised = "Standardized" if self.gamma is None else "Scaled"
         return helpers.conv(rank, flip=self.flip, same_upper=moving, causal=self.pad == "causal", standardised=kind)
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:

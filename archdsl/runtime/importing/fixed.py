@@ -30,7 +30,7 @@ def computed_by(source: str, name: str, *arguments: object) -> Tensor:
 
 
 def is_like(one: Tensor, two: Tensor) -> bool:
-    return one.shape == two.shape and torch.allclose(one.float(), two.float(), 1e-4, 1e-5)
+    return one.shape == two.shape and bool(torch.allclose(one.float(), two.float(), 1e-4, 1e-5))
 
 
 # ---------------------------------------------------------------- positions
