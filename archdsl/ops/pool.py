@@ -121,6 +121,10 @@ class Pool(Operation):
             return ModuleForm(helper.name, arguments, helper=helper.source)
         return ModuleForm(plain, arguments)
 
+    def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
+        kernel, stride, *_ = self._settings()
+        return {"stride": kernel} if stride is None else {}
+
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
         pads = window_pads(self._settings()[2], kernel, stride, dilation, shapes[0])

@@ -16,7 +16,7 @@ from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, 
 from archdsl.runtime.importing.views import Order
 
 VIEWS = frozenset(
-    {"view", "reshape", "permute", "contiguous", "unsqueeze", "flatten", "transpose", "expand", "squeeze"}
+    {"view", "reshape", "permute", "movedim", "contiguous", "unsqueeze", "flatten", "transpose", "expand", "squeeze"}
 )
 """Methods that only move the numbers of a bias; whether they move them rightly the proof finds."""
 

@@ -66,9 +66,10 @@ def by_constructor() -> Mapping[str, tuple[type[Operation], ...]]:
     for cls in OPERATIONS.values():
         for example in cls.examples:
             operation = cls.parse(example.arguments)
-            form = operation.torch(example.inputs, operation.infer(example.inputs, Rules()))
-            if isinstance(form, ModuleForm) and cls not in found.setdefault(form.constructor, []):
-                found[form.constructor].append(cls)
+            outputs = operation.infer(example.inputs, Rules())
+            for form in (operation.torch(example.inputs, outputs), operation.torch_last(example.inputs, outputs)):
+                if isinstance(form, ModuleForm) and cls not in found.setdefault(form.constructor, []):
+                    found[form.constructor].append(cls)
     return {name: tuple(classes) for name, classes in found.items()}
 
 
@@ -113,7 +114,8 @@ def is_layer(module: nn.Module) -> bool:
             layer_class(module), nn.Sequential | nn.ModuleList | nn.ModuleDict
         )
         return plain or isinstance(module, nn.MultiheadAttention)
-    return constructor_name(module) in by_constructor() and not any(module.children())
+    inner = any(module.children()) and not isinstance(module, nn.MultiheadAttention)
+    return constructor_name(module) in by_constructor() and not inner
 
 
 def said(
