@@ -192,6 +192,18 @@ def interpolate(call: Call) -> Meaning:
     return Meaning(call.inputs[:1], Wording("resize", {"to": SizeOf(spatial), **more}))
 
 
+@handles("hardtanh", "clamp", "clip", "clamp_min")
+def clamped(call: Call) -> Meaning:
+    """Numbers cut off below 0, and perhaps above 6."""
+    low, high = {"hardtanh": ("min_val", "max_val"), "clamp_min": ("min", "")}.get(plain_name(call), ("min", "max"))
+    least = argument(call, 1, low, -1 if low == "min_val" else None)
+    most = argument(call, 2, high, 1 if low == "min_val" else None)
+    names = {(0, None): "relu", (0, 6): "relu6"}
+    if (least, most) not in names or len(call.inputs) != 1:
+        raise NoOperation(f"`{call.name}` to other numbers than at least 0, or from 0 to 6")
+    return Meaning(call.inputs, Wording(names[least, most], {}))
+
+
 class PerRun(tuple[int, ...]):
     """A number that differs between the runs."""
 
