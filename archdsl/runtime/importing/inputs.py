@@ -33,7 +33,8 @@ def arranged(module: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, ..
     parameters = [*inspect.signature(module.forward).parameters.values()]
     first = str(parameters[0].annotation) if parameters else ""
     is_list = first.lower().startswith(("list[", "typing.list[", "<class 'list'>", "sequence["))
-    return ([*inputs],) if is_list and len(parameters) == 1 else tuple(inputs)
+    takes_one = len(parameters) == 1 and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL
+    return ([*inputs],) if takes_one and (is_list or len(inputs) > 1) else tuple(inputs)
 
 
 def input_names(module: nn.Module, count: int) -> list[str]:

@@ -28,7 +28,7 @@ from archdsl.runtime.importing.layers import NoOperation, Wording
 from archdsl.runtime.importing.layouts import Layouts, channels_last
 from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
-from archdsl.runtime.importing.moves import MOVERS, lowest
+from archdsl.runtime.importing.moves import MOVERS, ZERO_PADS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.recognising import normalisation, standardised
@@ -237,8 +237,8 @@ class Translator:
             return
         if isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
-        elif isinstance(call.module, nn.ZeroPad2d | nn.Softmax):
-            MOVERS["pad" if isinstance(call.module, nn.ZeroPad2d) else "softmax"](layouts, call)
+        elif isinstance(call.module, ZERO_PADS | nn.Softmax):
+            MOVERS["pad" if isinstance(call.module, ZERO_PADS) else "softmax"](layouts, call)
         elif call.name == "helper apply_rot_embed_cat":
             turned(layouts, call)
         elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:
