@@ -8,13 +8,12 @@ else is said, or the smallest that can be met. What is recomputed for it is time
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from statistics import median
 
 import torch
+from timing import seconds
 from torch import nn
 
 import archdsl
@@ -42,18 +41,6 @@ def step(model: nn.Module, image: torch.Tensor) -> Callable[[], None]:
     return run
 
 
-def seconds(actions: list[Callable[[], None]]) -> list[float]:
-    """The median process time of each, in turn."""
-    times: list[list[float]] = [[] for _ in actions]
-    for number in range(ROUNDS + 1):
-        for found, action in zip(times, actions, strict=True):
-            start = time.process_time()
-            action()
-            if number:  # the first round warms up
-                found.append(time.process_time() - start)
-    return [median(found) for found in times]
-
-
 def measure(spec: str, side: int, part: float) -> None:
     graph = archdsl.check(spec)
     sizes = {size.name: side for size in graph.free}
@@ -66,7 +53,9 @@ def measure(spec: str, side: int, part: float) -> None:
     with suppress(SpecError):  # where no block reduces the peak
         forms["blocks"] = search.plan(recompute(graph, "blocks")), archdsl.load(spec, recompute="blocks")
     image = torch.randn(TIMED, *sized_shapes(graph, {**graph.examples, **sizes})[0][0])
-    plain, *others = seconds([step(model, image) for model in (archdsl.load(spec), *(m for _, m in forms.values()))])
+    plain, *others = seconds(
+        [step(model, image) for model in (archdsl.load(spec), *(m for _, m in forms.values()))], ROUNDS
+    )
     for (name, (found, _)), took in zip(forms.items(), others, strict=True):
         peak = found.peak / search.plain.peak
         print(f"{spec:24} {name:8} {peak:6.2f} {found.time:10.2f} {took / plain:9.2f}", flush=True)

@@ -11,17 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
 import torch
+from timing import seconds
 
 import archdsl
 
@@ -49,18 +48,6 @@ def runner(path: Path, images: np.ndarray) -> Callable[[], np.ndarray]:
     found = session(path)
     name = found.get_inputs()[0].name
     return lambda: found.run(None, {name: images})[0]
-
-
-def seconds(actions: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[float]:
-    """The median process time of each, in turn."""
-    times: list[list[float]] = [[] for _ in actions]
-    for number in range(rounds + 1):
-        for found, action in zip(times, actions, strict=True):
-            start = time.process_time()
-            action()
-            if number:  # the first round warms up
-                found.append(time.process_time() - start)
-    return [median(found) for found in times]
 
 
 def operators(path: Path, images: np.ndarray) -> Counter[str]:
@@ -103,7 +90,7 @@ def against(names: Sequence[str], folder: Path) -> None:
             with torch.inference_mode():
                 model(images)
 
-        plain, by_hand, own = seconds([eager, b, a])
+        plain, by_hand, own = seconds([eager, b, a], ROUNDS)
         ratios = f"{own / by_hand:14.2f} {own / plain:16.2f}"
         print(f"{name:16} {plain * 1e3:9.1f} {by_hand * 1e3:9.1f} {own * 1e3:9.1f} {ratios}", flush=True)
         print(f"    by hand: {shares(hand, array)}\n    ours:    {shares(ours, array)}", flush=True)
@@ -124,7 +111,7 @@ def int8(names: Sequence[str], folder: Path) -> None:
         torch.save(archdsl.load(SPECS[name]).state_dict(), folder / "weights.pth")
         archdsl.export(SPECS[name], floats, folder / "weights.pth", inference=True)
         made = archdsl.export(SPECS[name], ints, folder / "weights.pth", quantize=samples)
-        a, b = seconds([runner(floats, images), runner(ints, images)])
+        a, b = seconds([runner(floats, images), runner(ints, images)], ROUNDS)
         print(f"{name:16} {a * 1e3:9.1f} {b * 1e3:9.1f} {b / a:8.2f}   {made.quantized}", flush=True)
 
 
@@ -150,7 +137,7 @@ def digits(checkpoint: Path, folder: Path) -> None:
     for name, run in (("float32", exact), ("int8", rough)):
         path = floats if name == "float32" else ints
         print(f"{name:8} accuracy {(run().argmax(1) == labels).mean():.4f}; {shares(path, images)}")
-    a, b = seconds([exact, rough])
+    a, b = seconds([exact, rough], ROUNDS)
     print(f"time for {len(images)} images: {a * 1e3:.1f} ms, {b * 1e3:.1f} ms, {b / a:.2f}")
 
 

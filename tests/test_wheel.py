@@ -10,6 +10,9 @@ import pytest
 import archdsl
 from tests.helpers import ROOT
 
+LEFT_OUT = ("architecture.md", "gallery.md", "lecture.md", "zoo.md")
+"""The pages that need their pictures, or are about the repository."""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -17,7 +20,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
     (wheel,) = folder.glob("*.whl")
-    assert wheel.stat().st_size < 1_500_000
+    # 1.10 MB are the 427 modules, 0.90 without their comments and docstrings; 0.1 the directory of the archive.
+    assert wheel.stat().st_size < 1_385_000
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder / "site"]
     subprocess.run([*pip, wheel], check=True)
     return folder / "site"
@@ -55,7 +59,7 @@ def test_the_wheel_holds_what_it_should(installed: Path) -> None:
     for name in ("specs", "grammars"):
         ours = {p.name for p in (ROOT / name).iterdir()}
         assert {p.name for p in (installed / "archdsl" / name).iterdir()} == ours
-    pages = {p.relative_to(ROOT / "docs") for p in (ROOT / "docs").rglob("*.md")}
+    pages = {p.relative_to(ROOT / "docs") for p in (ROOT / "docs").rglob("*.md")} - {Path(p) for p in LEFT_OUT}
     folder = installed / "archdsl" / "docs"
     assert {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()} == pages
     assert (installed / "archdsl" / "py.typed").is_file()

@@ -181,8 +181,9 @@ def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
     merge = node.operation
     channels = shapes[0][0]
     unlike = [i for i, s in enumerate(shapes) if merge.stacks() != 0 and not mergeable(merge, s[:1], shapes[0][:1])]
-    branches = [branch_of(meeting(graph, node), i) for i in unlike]
-    if None in branches or (unlike and not isinstance(channels, int)):
+    found = [branch_of(meeting(graph, node), i) for i in unlike]
+    branches = [branch for branch in found if branch is not None]
+    if len(branches) < len(found) or (unlike and not isinstance(channels, int)):
         return
     aligned: list[tuple[Span, str]] = []
     said: list[str] = []
@@ -197,9 +198,9 @@ def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
             yield Proposal(said[0], fix)
         return
     whose = branch_of(meeting(graph, node), 0)
-    for number in spellings(graph, node.scope, channels, branches[0].span, whose):  # type: ignore[union-attr]
-        edits = [(_after(b.span), f" -> conv({number}, 1)") for b in branches if b is not None]
-        advice = f"map it to {number} channels: `{short(branches[0].span.text)} -> conv({number}, 1)`"  # type: ignore[union-attr]
+    for number in spellings(graph, node.scope, channels, branches[0].span, whose):
+        edits = [(_after(b.span), f" -> conv({number}, 1)") for b in branches]
+        advice = f"map it to {number} channels: `{short(branches[0].span.text)} -> conv({number}, 1)`"
         if fix := change([*edits, *aligned]):
             yield Proposal("; ".join([advice, *said]), fix)
 

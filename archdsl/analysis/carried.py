@@ -10,7 +10,7 @@ from archdsl.graph import Graph, Node, Scope, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """Those of a graph."""
+    """The results of nested blocks of a graph that stay in one variable."""
 
     graph: Graph
 

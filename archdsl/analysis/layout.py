@@ -254,7 +254,7 @@ class _Decision:
             if isinstance(member, Scope):
                 taken, given = tuple(self.inflow[member]), tuple(self.outflow[member])
             else:
-                form = member.operation.torch(self.graph.shapes(member.inputs), member.shapes)  # type: ignore[arg-type]
+                form = member.operation.torch(self.graph.shapes(member.inputs), member.shapes)
                 taken, given = member.inputs, tuple(Tensor(member.id, i) for i in range(len(member.shapes)))
                 if not isinstance(form, ModuleForm):
                     return False
@@ -323,12 +323,12 @@ def _moves_within(node: Node, shapes: tuple[Shape, ...]) -> tuple[int, int | Non
     is stored in one of the orders.
     """
     operation, outputs = node.operation, node.shapes
-    last = operation.torch_last(shapes, outputs)  # type: ignore[arg-type]
+    last = operation.torch_last(shapes, outputs)
     if last is None:
         return 0, None
     if operation.layout == "last":
         return 2, 0
-    return _permutes(operation.torch(shapes, outputs)), _permutes(last)  # type: ignore[arg-type]
+    return _permutes(operation.torch(shapes, outputs)), _permutes(last)
 
 
 def _permutes(form: TorchForm) -> int:
@@ -338,7 +338,7 @@ def _permutes(form: TorchForm) -> int:
 
 def _has_positions(graph: Graph, node: Node) -> bool:
     """Whether a node takes or gives a tensor of several axes."""
-    return any(len(s) > 1 for s in (*graph.shapes(node.inputs), *node.shapes))  # type: ignore[arg-type]
+    return any(len(s) > 1 for s in (*graph.shapes(node.inputs), *node.shapes))
 
 
 def _body(scope: Scope) -> Place:

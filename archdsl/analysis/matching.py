@@ -131,24 +131,33 @@ class Matcher:
     approximate: bool = False
     """Whether what needs the whole axis may have only the tile's: `assumed` are the nodes for which that is so."""
     assumed: dict[int, Node] = field(default_factory=dict)
+    at: int = 0
+    """The element of the image with which the tile begins."""
     last: bool = False
     """Whether the tile ends where the image does."""
 
     def run(self, at: int) -> Mapping[Tensor, Match]:
         """The matches of all tensors, for a tile whose first element is element `at` of the image."""
-        self.found = {}
+        self.begin(at)
+        for node in self.graph.nodes():
+            if node.id in self.live:
+                self.place(node)
+        return self.found
+
+    def begin(self, at: int) -> None:
+        """Before the first node is placed, for a tile whose first element is element `at` of the image."""
+        self.found, self.at = {}, at
         starting = (Tensor(number) for number, cut in self.starts.items() if cut)
         self.last = all(at + self.length(t) == self.length(t, whole=True) for t in starting)
-        for node in self.graph.nodes():
-            if node.id not in self.live:
-                continue
-            for result in range(len(node.shapes)):
-                tensor = Tensor(node.id, result)
-                if node.operation.is_input and self.starts.get(node.id):
-                    self.found[tensor] = Match(at, 0, self.length(tensor))
-                else:
-                    self.found[tensor] = self.match(node, result)
-        return self.found
+
+    def place(self, node: Node) -> None:
+        """Finds the matches of a node's results, behind those of its inputs."""
+        for result in range(len(node.shapes)):
+            tensor = Tensor(node.id, result)
+            if node.operation.is_input and self.starts.get(node.id):
+                self.found[tensor] = Match(self.at, 0, self.length(tensor))
+            else:
+                self.found[tensor] = self.match(node, result)
 
     def length(self, tensor: Tensor, *, whole: bool = False) -> int:
         """The length of a tensor along the axis; 1 where it has no such axis."""

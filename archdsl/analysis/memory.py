@@ -134,7 +134,7 @@ class Simulation:
         return tuple(self.shapes[t.node][t.index] for t in node.inputs)
 
     def bytes(self, tensor: Tensor) -> int:
-        """Those of a tensor's own memory; one that is a weight has none besides."""
+        """The bytes of a tensor's own memory; one that is a weight has none besides."""
         found = self._bytes.get(tensor)
         if found is None:
             learned = self.graph.node(tensor).operation.is_learned

@@ -112,7 +112,7 @@ def _given(member: Member, outflow: Crossings) -> Collection[Tensor]:
 
 
 def _outermost(member: Member, readers: Mapping[Tensor, Sequence[Member]], outflow: Crossings) -> Member:
-    """The last member whose call may hold that of a member: those of a line, and a merge, stand in one statement."""
+    """The last member whose call may hold that of a member: those of a line, and a merge, are in one statement."""
     for _ in range(DEEPEST):
         given = list(_given(member, outflow))
         following = readers.get(given[0], ()) if len(given) == 1 else ()
@@ -130,4 +130,4 @@ def _outermost(member: Member, readers: Mapping[Tensor, Sequence[Member]], outfl
 BATCH = 8
 """The batch whose peak is to be small. For one image, copies of weights may count more than all tensors."""
 DEEPEST = 4
-"""How many calls may stand in one statement, at least."""
+"""How many calls may be in one statement, at least."""

@@ -28,7 +28,7 @@ DEFAULT_MEMORY = 4 << 30
 """The bytes that a tile may take where nobody says how large it is."""
 
 REPEATS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64)
-"""The values that are tried in turn as `_Planner.repeats`."""
+"""The values that are tried in turn as `Planner.repeats`."""
 
 TRIES = 256
 """How many sizes of a tile are tried below the one that is asked for, to find one that the network accepts."""
@@ -136,7 +136,7 @@ def tiling(
 
     Raises SpecError if no tiles are exact, or those of that size are not.
     """
-    planner = _Planner(graph, {**graph.examples, **sizes}, approximate, outputs)
+    planner = Planner(graph, {**graph.examples, **sizes}, approximate, outputs)
     if tile is None:
         values = planner.largest(limit or DEFAULT_MEMORY, dtype, cpu)
     else:
@@ -155,7 +155,7 @@ def tiling(
     )  # fmt: skip
 
 
-def _refusal(graph: Graph, message: str, help: str, blame: Blame | None = None) -> SpecError:
+def refusal(graph: Graph, message: str, help: str, blame: Blame | None = None) -> SpecError:
     marks = (Mark(blame.node.span, blame.reason),) if blame is not None else ()
     return SpecError([Diagnostic("E0606", f"`{graph.name}` {message}", marks, help=help)])
 
@@ -164,12 +164,12 @@ class _TooSmall(SpecError):
     """The tiles are too small; those of `need` may be large enough."""
 
     def __init__(self, graph: Graph, message: str, need: int) -> None:
-        super().__init__(_refusal(graph, message, "ask for a larger tile, or give more memory").diagnostics)
+        super().__init__(refusal(graph, message, "ask for a larger tile, or give more memory").diagnostics)
         self.need = need
 
 
 @dataclass(slots=True, eq=False)
-class _Planner:
+class Planner:
     """Finds the size of the tiles, and where they begin."""
 
     graph: Graph
@@ -238,13 +238,13 @@ class _Planner:
                 name = name_of(size)
                 if name is None or names[axis] not in (None, name):
                     message = f"has inputs whose sizes differ: they cannot be cut alike, at the input `{node.name}`"
-                    raise _refusal(self.graph, message, "give their axes the same free size", Blame(node, "here"))
+                    raise refusal(self.graph, message, "give their axes the same free size", Blame(node, "here"))
                 names[axis], lengths[axis] = name, self.sizes[name]
         if not any(names):
             message = "takes images of one size only, so no tile of another size"
             example = ", ".join("HWDT"[i] for i in range(rank)) or "H, W"
             help = f"leave the size free in `input`: [{self.whole[inputs[0][0].id][0][0]}, {example}]"
-            raise _refusal(self.graph, message, help, Blame(inputs[0][0], "fixed here"))
+            raise refusal(self.graph, message, help, Blame(inputs[0][0], "fixed here"))
         self.names, self.lengths = tuple(names), tuple(lengths)
         self.cut = tuple(tuple(not isinstance(size, int) for size in shape) for _, shape in inputs)
 
@@ -276,7 +276,7 @@ class _Planner:
         """The largest tile within these limits, one for each axis, by the free sizes. Raises SpecError."""
         if len(limits) != self.rank:
             message = f"has {self.rank} spatial axes, the tile {len(limits)}"
-            raise _refusal(self.graph, message, "give one number, or one for each axis: 512x256")
+            raise refusal(self.graph, message, "give one number, or one for each axis: 512x256")
         by_name: dict[str, int] = {}
         for name, limit in zip(self.names, limits, strict=True):
             if name is not None:
@@ -290,7 +290,7 @@ class _Planner:
             found[name] = tile
         if not self.graph.sizes.holds(found):
             named = ", ".join(f"{name} = {found[name]}" for name in by_name)
-            raise _refusal(self.graph, f"takes no tiles of {named}", "ask for a tile of another size")
+            raise refusal(self.graph, f"takes no tiles of {named}", "ask for a tile of another size")
         return found
 
     def too_small(self, axis: int, limit: int, need: int) -> SpecError:
@@ -312,7 +312,7 @@ class _Planner:
             help = "archdsl.tiled(…, gather=True) gathers statistics first; --approximate does without"
         if blame.reason == RATIO and self.strides[axis] > 1:
             help = "image sizes that are multiples of the network's total stride often avoid this"
-        return _refusal(self.graph, message, help, blame)
+        return refusal(self.graph, message, help, blame)
 
     def smallest(self) -> dict[str, int]:
         """About the smallest tile that is exact; as large as the image where none is smaller. Raises SpecError."""
@@ -341,7 +341,7 @@ class _Planner:
                 str(best.get(name or "", size)) for name, size in zip(self.names, self.lengths, strict=True)
             )
             message = f"takes {bytes_text(least)} for its smallest exact tiles, {sides}: more than {bytes_text(limit)}"
-            raise _refusal(self.graph, message, "give more memory")
+            raise refusal(self.graph, message, "give more memory")
         unit = max(self.strides)
         least_side = max(best[name] for name in self.names if name is not None)
         low, high = least_side // unit, max(self.lengths) // unit + 1  # the first fits, the last does not

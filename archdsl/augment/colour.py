@@ -1,5 +1,8 @@
 """Changes of colour and brightness; nothing moves."""
 
+from collections.abc import Mapping
+from typing import Self
+
 from archdsl.augment.base import Change, KorniaCall, named
 from archdsl.augment.fields import Hue, Jitter
 from archdsl.augment.place import in_order
@@ -66,7 +69,7 @@ class Gamma(Change):
     examples = ({"low": 0.7, "high": 1.5},)
 
     @classmethod
-    def parse(cls, arguments):  # type: ignore[no-untyped-def]
+    def parse(cls, arguments: Mapping[str, object]) -> Self:
         found = super().parse(arguments)
         in_order(found.name, found.low, found.high)
         return found

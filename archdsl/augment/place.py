@@ -1,6 +1,7 @@
 """Geometric changes, which move the contents of the image, and masks, boxes and points with them."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 from archdsl.augment.base import Affine, Change, KorniaCall, named
 from archdsl.augment.fields import Angle, Edges, Share, Tilt
@@ -113,7 +114,7 @@ class Scale(AffineChange):
     examples = ({"low": 0.9, "high": 1.1},)
 
     @classmethod
-    def parse(cls, arguments):  # type: ignore[no-untyped-def]
+    def parse(cls, arguments: Mapping[str, object]) -> Self:
         found = super().parse(arguments)
         in_order(found.name, found.low, found.high)
         return found

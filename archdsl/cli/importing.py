@@ -49,7 +49,7 @@ def import_module(
     (.yaml; --set scale=s, --set nc=80) or a Darknet configuration (.cfg). Nothing of a file runs. --size gives the
     sizes that it leaves free.
 
-    The spec has the module's own keys, or those that the file's names tell of. Before it is written, its network is
+    The spec has the module's own keys, or those that the file's names give. Before it is written, its network is
     loaded with the weights of the module or file and compared with it.
     """
     from archdsl.common.marks import save

@@ -119,8 +119,8 @@ def draw(
 
     spec, path = of_matrix(spec) if matrix else (spec, None)
     graph = checked(spec, settings, sizes)
-    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "kernels", "caption")}
-    if told["kernels"] and looks["style"] != "volumes":
+    parts = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "kernels", "caption")}
+    if parts["kernels"] and looks["style"] != "volumes":
         raise click.UsageError("--kernels needs --style volumes: boxes have no maps to draw them on")
     try:
         chosen = read_colours(colours) if colours is not None else Colours()
@@ -134,7 +134,7 @@ def draw(
             sizes=pin(graph, sizes),
             width=width,
             colours=chosen,
-            detail=Detail(sizes=tensors, **told),
+            detail=Detail(sizes=tensors, **parts),
             matrix=path,
             **looks,
         )

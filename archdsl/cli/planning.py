@@ -87,6 +87,7 @@ def parse_speed(context: click.Context, parameter: click.Parameter, given: str) 
 )
 @click.option("--best", type=click.IntRange(1), default=5, show_default=True, metavar="N", help="Show so many layouts.")
 @click.option("--stages", type=click.IntRange(1), metavar="N", help="Show how the network is cut into N stages.")
+@click.option("--bands", type=click.IntRange(2), metavar="N", help="Show how N GPUs share each image.")
 @click.option(
     "--microbatches", type=click.IntRange(1), metavar="N", help="With --stages; default: four times the ranks."
 )
@@ -109,6 +110,7 @@ def plan(
     speed: float,
     best: int,
     stages: int | None,
+    bands: int | None,
     microbatches: int | None,
     ranks: int | None,
     schedule: Schedule,
@@ -124,11 +126,14 @@ def plan(
 
     With --stages: where the network is cut into a pipeline. `archdsl build --stages` writes the stages,
     archdsl.pipeline runs them.
+
+    With --bands: how GPUs share an image that none of them holds, by more rows that two compute, or by an exchange of
+    rows before layers; archdsl.bands runs it.
     """
     from archdsl.checker.finished_graph import pin
 
-    if (gpus is None) is (stages is None):
-        raise click.UsageError("say what to plan: --gpus 64 --batch 4096, or --stages 4")
+    if [gpus, stages, bands].count(None) != 2:
+        raise click.UsageError("say what to plan: --gpus 64 --batch 4096, --stages 4, or --bands 4")
     if gpus is not None and batch is None:
         raise click.UsageError("--gpus needs --batch: the samples of a step, of all GPUs together")
     if gpus is not None and gpus > node and gpus % node:
@@ -143,6 +148,8 @@ def plan(
             training = Training(batch, dtype, optimizer, tuple(values.items()))
             options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
             return show_layouts(graph, cluster, training, spec, options, best, as_json=as_json)
+        if bands is not None:
+            return show_bands(graph, values, bands, (bandwidth, speed), dtype, best, as_json=as_json)
         assert stages is not None
         pipe = Pipe(stages, batch, microbatches, ranks, schedule, recompute)
         return show_stages(graph, values, pipe, dtype, optimizer, as_json=as_json)
@@ -210,6 +217,37 @@ def show_stages(
     found = pipeline(parts, pipe.schedule, ranks, many, each, optimizer, recompute=pipe.recompute)
     if as_json:
         write_json(report.as_data(found))
+        return FINE
+    write_table(report.table(found), "short")
+    rows = report.lines(found)
+    width = max(len(name) for name, _ in rows)
+    write_lines([f"{name:{width}}  {text}" for name, text in rows])
+    return FINE
+
+
+def show_bands(
+    graph: Graph,
+    values: Mapping[str, int],
+    ranks: int,
+    link: tuple[float, float],
+    dtype: str,
+    best: int,
+    *,
+    as_json: bool,
+) -> int:
+    """`link` is the bandwidth and the speed of a GPU."""
+    from archdsl.common import missing
+    from archdsl.planning.bands import Link
+    from archdsl.report import bands as report
+    from archdsl.runtime.bands import plans
+
+    try:
+        with missing.named():
+            found = plans(graph, values, ranks, link=Link(*link), dtype=dtype)[:best]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if as_json:
+        write_json(report.as_data(found, graph.name))
         return FINE
     write_table(report.table(found), "short")
     rows = report.lines(found)

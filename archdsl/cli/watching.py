@@ -73,10 +73,10 @@ def watch(
 
             serve(follower, port, lambda at: say(f"{path.name} is shown at {at} (Ctrl-C ends)"), report(None, page))
         else:
-            tell = report(output, page)
-            tell(follower.round())
+            announce = report(output, page)
+            announce(follower.round())
             for _ in changes(follower):
-                tell(follower.round())
+                announce(follower.round())
     except KeyboardInterrupt:
         pass
     return FINE
@@ -113,7 +113,7 @@ def report(output: Path | None, page: bool) -> Callable[[Outcome], None]:
     """Says what came of each round, and writes the file, if there is one."""
     from archdsl.common.marks import save
 
-    def tell(outcome: Outcome) -> None:
+    def announce(outcome: Outcome) -> None:
         write_diagnostics(outcome.diagnostics)
         took = f"({outcome.seconds:.2f} s)"
         errors = sum(d.severity == "error" for d in outcome.diagnostics)
@@ -126,7 +126,7 @@ def report(output: Path | None, page: bool) -> Callable[[Outcome], None]:
         else:
             say(f"page renewed {took}" if page else outcome.result.decode().rstrip())
 
-    return tell
+    return announce
 
 
 def comment_of(output: Path) -> str:

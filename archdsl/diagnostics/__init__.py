@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from archdsl.common.escaping import visible as visible
 from archdsl.common.source import Span
@@ -160,7 +160,11 @@ def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
     return "\n\n".join(_render_one(d, paint) for d in diagnostics)
 
 
-def _painter(color: bool):  # type: ignore[no-untyped-def]
+Paint: TypeAlias = Callable[[str, str], str]
+"""Gives a text the colour of a part of a diagnostic."""
+
+
+def _painter(color: bool) -> Paint:
     if not color:
         return lambda text, style: text
     import click  # only needed for colours
@@ -176,7 +180,7 @@ def _painter(color: bool):  # type: ignore[no-untyped-def]
     return lambda text, style: click.style(text, **styles[style])
 
 
-def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
+def _render_one(d: Diagnostic, paint: Paint) -> str:
     head = paint(f"{d.severity}[{d.code}]", d.severity) + paint(f": {_shorten(d.message)}", "bold")
     lines = [head]
     width = max((len(str(m.span.line)) for m in d.marks), default=1)
@@ -222,7 +226,7 @@ def _by_source(marks: tuple[Mark, ...]) -> list[tuple[str, list[Mark]]]:
     return list(groups.items())
 
 
-def _render_mark(mark: Mark, cause: bool, width: int, bar: str, paint) -> tuple[str, str]:  # type: ignore[no-untyped-def]
+def _render_mark(mark: Mark, cause: bool, width: int, bar: str, paint: Paint) -> tuple[str, str]:
     """The line of the spec and the marks below it."""
     span = mark.span
     text, start = _shortened(span.source.line(span.line), span.column - 1)

@@ -64,7 +64,7 @@ class Analysis:
     mended: dict[str | None, tuple[Diagnostic, ...]] = field(default_factory=dict)
     """The diagnostics of a model (None: of the file) after its fixes have been tried."""
     alone: Analysis | None = None
-    """Of a file of blocks alone: the same text, and a model behind it for each block that can be checked by itself."""
+    """For a file of blocks alone: the same text, and a model behind it for each block that can be checked by itself."""
 
     @property
     def syntax(self) -> tree.File:

@@ -10,7 +10,7 @@ from archdsl.common.source import Source, Span
 from archdsl.editing.alone import ENDING
 from archdsl.editing.analysis import Analysis, Model
 from archdsl.editing.positions import LineMap
-from archdsl.graph import Graph, Node, Scope, Tensor, Unknown
+from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 
@@ -35,7 +35,7 @@ class Call:
         found: list[str] = []
         for tensor in tensors:
             shape = self.graph.node(tensor).shapes[tensor.index] if tensor.node >= 0 else None
-            if shape is None or isinstance(shape, Unknown):
+            if shape is None:
                 return ()
             text = self.model.texts.get(shape)
             if text is None:

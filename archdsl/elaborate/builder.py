@@ -41,7 +41,7 @@ class Builder:
     provisional: dict[str, str] = field(default_factory=dict)
     """The calls without a label that took a free number because another item has theirs."""
     use: Use | None = None
-    """That of the next node or scope."""
+    """The use of the next node or scope."""
     again: bool = False
     """Whether what is placed uses the weights of what was placed before."""
     rounds_around: Rounds = ()
@@ -86,7 +86,7 @@ class Builder:
         """The size of a tensor, None for a lost one."""
         if tensor.node < 0:
             return None
-        return cast(Shape, self.graph.node(tensor).shapes[tensor.index])
+        return self.graph.node(tensor).shapes[tensor.index]
 
     def tensor_value(self, flow: Flow) -> TensorValue:
         if POISONED_TENSOR in flow:
@@ -180,7 +180,7 @@ class Builder:
         if not operation.is_input:
             name = self.paths.settle(name, labelled, scope, span, lambda: self.owns(operation, flow))
         if POISONED_TENSOR in flow:
-            self.reports.diagnostics.hidden.add(span)
+            self.reports.hide(span)
             scope.lost += 1
             return (POISONED_TENSOR,) * operation.results(len(flow))
         node_id = len(self.graph)
@@ -201,7 +201,7 @@ class Builder:
             return (POISONED_TENSOR,) * operation.results(len(flow))
         rounds, bound, windows = self.rounds_around, self.bound, self.windows
         use, self.use = self.use, None
-        batched = operation.is_input or (not operation.is_fixed and self.depends_on_input(flow))
+        batched = operation.is_input or (not operation.once and any(self.graph.node(t).batched for t in flow))
         facts = (call, origin, rounds, bound, batched, windows, use, self.again)
         node = Node(node_id, operation, flow, results, name, path, labelled, scope, span, *facts)
         self.graph.add(node)

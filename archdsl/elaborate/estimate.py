@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from archdsl.common.limits import Exceeded, limited, limits
 from archdsl.diagnostics import Diagnostics
-from archdsl.elaborate.place import Flow, Place
+from archdsl.elaborate.place import POISONED_TENSOR, Flow, Place
 from archdsl.elaborate.reports import Stop
 from archdsl.elaborate.statements import Elaborator
-from archdsl.graph import UNKNOWN, Graph, Node, Scope, Tensor
+from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import Input
 from archdsl.ops.base import Shape
 from archdsl.syntax import tree
@@ -70,7 +70,7 @@ class Estimate:
             results = tuple(flow.index(t) if t in flow else self.shape(t) for t in result)
             self.seen[signature] = Seen(self.total - before, results)
             return result
-        shapes = tuple(UNKNOWN if r is None else r for r in known.results if not isinstance(r, int))
+        shapes = tuple(r for r in known.results if isinstance(r, tuple))
         given: Iterator[Tensor] = iter(())
         if known.nodes:
             # One node represents the whole call.
@@ -81,7 +81,8 @@ class Estimate:
             place.scope.members.append(stand_in)
             self.counted += known.nodes - 1
             given = iter([Tensor(node_id, i) for i in range(len(shapes))])
-        return tuple(flow[r] if isinstance(r, int) else next(given) for r in known.results)
+        lost = POISONED_TENSOR
+        return tuple(flow[r] if isinstance(r, int) else lost if r is None else next(given) for r in known.results)
 
     def loop(self, statement: tree.For | tree.Repeat, place: Place) -> None:
         names, rounds = self.elaborator.rounds(statement, place)

@@ -179,7 +179,7 @@ def _needed(syntax: tree.Extern, lines: Iterable[tree.ExternLine]) -> set[str]:
 def python_names(syntax: tree.Extern, number: int = 1) -> tuple[str, str]:
     """The names of an extern in a built file: of its checked form, and of what is imported.
 
-    `number` is 1, or tells externs apart that would have a name in common.
+    `number` is 1, or distinguishes externs that would share a name.
     """
     name, target = syntax.name.name, syntax.target.rpartition(":")[2]
     last = "" if number == 1 else str(number)

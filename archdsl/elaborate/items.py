@@ -13,10 +13,11 @@ from archdsl.diagnostics import Diagnostic, Mark
 from archdsl.elaborate.builder import Builder
 from archdsl.elaborate.calls import Operations, called_by, merges, unknown_item
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, copy_defaults
+from archdsl.elaborate.repeats import Repeats
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.share import Shares
 from archdsl.elaborate.spec_files import family
-from archdsl.graph import Definition, Origin, Partition, Tensor
+from archdsl.graph import Definition, Origin, Partition, Scope, Tensor
 from archdsl.ops import BLOCKS
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
@@ -58,6 +59,7 @@ class Items:
     branches: Callable[[tree.For | tree.Repeat | tree.If, Place, Flow], Flow]
     enter: Entering = field(init=False)
     shares: Shares = field(init=False)
+    repeats: Repeats = field(init=False)
     open_calls: list[tuple[object, ...]] = field(default_factory=list)
     """The calls of blocks that are being read, to find one that calls itself without end."""
     open_chains: list[tree.Chain] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Items:
 
     def __post_init__(self) -> None:
         self.enter = self.call_block
+        self.repeats = Repeats(self.reports, self.build, self.parallels)
         self.shares = Shares(self.reports, self.build, lambda item, place, flow: self.item(item, place, flow, False))
 
     def chain(self, chain: tree.Chain, place: Place, flow: Flow) -> Flow:
@@ -93,7 +96,7 @@ class Items:
             self.reports.fail(failure, place.scope)
             result = (POISONED_TENSOR,)
         except Poisoned:
-            self.reports.diagnostics.hidden.add(item.span)
+            self.reports.hide(item.span)
             result = (POISONED_TENSOR,)
         if item.label is not None:
             self.name_result(item.label, result, place)
@@ -268,21 +271,32 @@ class Items:
                 item.span,
                 "make an argument shrink at each call, and stop with `if`",
             )
-        definition = Definition(block.name, block.syntax, block.module.constants)
+        key = self.repeats.key(block, arguments, flow)
         scope = self.build.open_scope("block", name, labelled, place.scope, item.span, flow)
-        scope.definition = definition
+        scope.definition = Definition(block.name, block.syntax, block.module.constants)
         scope.arguments = arguments
+        results = self.repeats.copy(key, scope) if key is not None else None
+        if results is None:
+            before = self.repeats.counts()
+            self.open_calls.append(signature)
+            try:
+                results = self.body_of_call(block, arguments, scope, flow)
+            finally:
+                self.open_calls.pop()
+            if key is not None:
+                self.repeats.keep(key, scope, before, results)
+        self.build.close_scope(scope, results)
+        return results
+
+    def body_of_call(self, block: BlockValue, arguments: dict[str, object], scope: Scope, flow: Flow) -> Flow:
         names = self.build.body_names(block, arguments, scope)
         inner = Place(scope, names, copy_defaults(block.defaults), flow, inflow=flow)
         names.it = self.build.it(flow)
         around, self.build.bound = self.build.bound, {}
-        self.open_calls.append(signature)
         try:
             self.read(block.syntax.body.statements, inner)
         finally:
-            self.open_calls.pop()
             self.build.bound = around
-        self.build.close_scope(scope, inner.flow)
         return inner.flow
 
     # ------------------------------------------------------------ combinators

@@ -28,6 +28,7 @@ class Paths:
         """The paths in use that are positions."""
         self.moved = False
         """Whether an item was renumbered, so that a node of the graph was replaced."""
+        self.renamed_items = 0
 
     def settle(self, name: str, labelled: bool, scope: Scope, span: Span, owns: Callable[[], bool]) -> str:
         """Reserves a path for an item, and returns the last part, which may be another number.
@@ -99,6 +100,7 @@ class Paths:
     def renamed(self, member: Node | Scope, name: str, prefix: str) -> Node | Scope:
         """Renames a member, and moves all paths inside it."""
         self.moved = True
+        self.renamed_items += 1
         old, path = member.path, join(prefix, name)
         if old in self.taken:
             self.taken[path] = self.taken.pop(old)

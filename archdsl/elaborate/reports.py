@@ -31,6 +31,8 @@ class Reports:
     """The index of each error among the diagnostics, and the call in which it was found first."""
     repeated: dict[int, dict[str, None]] = field(default_factory=dict)
     """The paths of the other calls of blocks in which an error was found."""
+    troubles: int = 0
+    """How often something was reported, again or for the first time, or not checked."""
 
     def report(
         self,
@@ -45,6 +47,7 @@ class Reports:
         """Reports an error once for each place in the text, with the calls of blocks that lead to it."""
         first = marks[0].span if isinstance(marks[0], Mark) else marks[0]
         key = (code, first.source, first.start, first.end)
+        self.troubles += 1
         if key in self.reported:
             position, at = self.reported[key]
             if scope is not None and at is not None and called(scope) is not called(at):
@@ -58,6 +61,11 @@ class Reports:
             # The code after it was not checked.
             self.diagnostics.hidden.add(Span(first.source, 0, len(first.source.text)))
             raise Stop
+
+    def hide(self, span: Span) -> None:
+        """Notes a place that cannot be checked."""
+        self.troubles += 1
+        self.diagnostics.hidden.add(span)
 
     def fail(self, failure: Failure, scope: Scope | None) -> None:
         self.report(
@@ -79,7 +87,7 @@ class Reports:
             self.fail(failure, place.scope)
             place.lose()
         except Poisoned:
-            self.diagnostics.hidden.add(span)
+            self.hide(span)
             place.lose()
         except Exceeded as error:
             self.exceeded(error, span, place.scope)

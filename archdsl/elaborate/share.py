@@ -164,7 +164,7 @@ class Shares:
                 there, here = next((a, b) for a, b in zip(*own, strict=False) if a != b)
                 what = f"`{other.operation.name}` (`{other.path}`) has {here.name} {list(here.shape)} here"
                 return f"other weights: {what}, and {list(there.shape)} there"
-            forms = [n.operation.torch(s, n.shapes) for n, s in zip((one, other), shapes, strict=True)]  # type: ignore[arg-type]
+            forms = [n.operation.torch(s, n.shapes) for n, s in zip((one, other), shapes, strict=True)]
             if forms[0] != forms[1]:
                 return f"another `{other.operation.name}` (`{other.path}`): its numbers depend on what flows in"
             if wires[0][number] != wires[1][number]:

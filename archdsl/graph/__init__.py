@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
@@ -22,16 +22,6 @@ if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk
     from archdsl.augment.base import Pipeline
     from archdsl.ops.extern import Kind
     from archdsl.report.tables import Table
-
-
-class Unknown:
-    """The size of a tensor whose node failed. It equals everything, so that one mistake gives one error."""
-
-    def __repr__(self) -> str:
-        return "?"
-
-
-UNKNOWN: Final = Unknown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +93,7 @@ class Node:
     id: int
     operation: Operation
     inputs: tuple[Tensor, ...]
-    shapes: tuple[Shape | Unknown, ...]
+    shapes: tuple[Shape, ...]
     name: str
     path: str
     labelled: bool
@@ -330,7 +320,7 @@ class Graph:
         return self.tabulate(self)
 
     def to_pandas(self) -> DataFrame:
-        """That table as a DataFrame; needs pandas."""
+        """The table of `table` as a DataFrame; needs pandas."""
         return self.table().to_pandas()
 
     def __len__(self) -> int:
@@ -386,9 +376,7 @@ class Graph:
 
     def shape(self, tensor: Tensor) -> Shape:
         """The size of a tensor of a checked graph, without the batch."""
-        shape = self.node(tensor).shapes[tensor.index]
-        assert not isinstance(shape, Unknown)
-        return shape
+        return self.node(tensor).shapes[tensor.index]
 
     def shapes(self, tensors: tuple[Tensor, ...]) -> tuple[Shape, ...]:
         return tuple(self.shape(t) for t in tensors)

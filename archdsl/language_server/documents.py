@@ -85,7 +85,13 @@ class View:
         return known[1]
 
     def hints(self) -> list[Hint]:
-        return hints(self.analysis, self.calls())
+        """The sizes behind lines, computed once for the models that have been checked and the user's choice."""
+        calls = self.calls()
+        known: tuple[Calls, Choice, list[Hint]] | None = self.__dict__.get("_hints")
+        if known is None or known[0] is not calls or known[1] != self.chosen:
+            known = calls, dict(self.chosen), hints(self.analysis, calls)
+            self.__dict__["_hints"] = known
+        return known[2]
 
 
 @dataclass(eq=False)

@@ -24,7 +24,7 @@ def initialize(ls: Server, params: types.InitializeParams) -> None:
 
 
 async def initialized(ls: Server, params: types.InitializedParams) -> None:
-    """Asks to be told of specs that change outside the editor, where it can."""
+    """Asks to be notified of specs that change outside the editor, where it can."""
     workspace = ls.client_capabilities.workspace
     watching = workspace.did_change_watched_files if workspace is not None else None
     if watching is not None and watching.dynamic_registration:

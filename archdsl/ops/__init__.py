@@ -12,7 +12,7 @@ from archdsl.ops import (
     channels,
     constants,
     conv,
-    fixed_positions,
+    differences,
     linear,
     merge,
     norm,
@@ -59,7 +59,7 @@ FAMILIES = (
     attend,
     rotary,
     parameter,
-    fixed_positions,
+    differences,
 )
 """The files of operations, in the order of the language reference."""
 

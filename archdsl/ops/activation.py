@@ -1,15 +1,14 @@
 """Activations: a function of each element, and the softmax over the channels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
+from archdsl.ops.axis import AlongAxis
 from archdsl.ops.base import Example, Kept, Operation, Rules, Saves, Shape, Weight, example, renamed
-from archdsl.ops.declaration import OperationError
-from archdsl.ops.fields import Index, Number, Positive, shape_text
+from archdsl.ops.fields import Number, Positive
 from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, TorchForm
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.index_maps import ChannelMap, IndexMap, everything, shifted
-from archdsl.ops.sizes import channels, ints, options
+from archdsl.ops.sizes import channels, options
 
 
 class Activation(Operation):
@@ -306,7 +305,7 @@ class Exp(Activation):
         return FunctionForm("{0}.exp()")
 
 
-class Softmax(Activation):
+class Softmax(AlongAxis, Activation):
     """eˣ divided by its sum over the channels, at each position.
 
     `axis = 1` divides by the sum over the first spatial axis, for each channel.
@@ -322,20 +321,7 @@ class Softmax(Activation):
     needs = "output"
     inplace = False
 
-    axis: Index = 0
-
     examples = (*Activation.examples, example((3, 4, 5), axis=2), example((3, 7), axis=1))
-
-    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
-        if self.axis >= len(shapes[0]):
-            raise OperationError(
-                f"`softmax` over axis {self.axis}: the tensor {shape_text(shapes[0])} has axes 0 to "
-                f"{len(shapes[0]) - 1}",
-                parameter="axis",
-                inputs=(0,),
-                help="axis 0 is the channels, axis 1 the first spatial axis",
-            )
-        return shapes
 
     def arguments(self) -> tuple[Argument, ...]:
         return (Argument("dim", self.axis + 1),)
@@ -343,21 +329,8 @@ class Softmax(Activation):
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm("nn.Softmax", (Argument("dim", self.axis or -1),))
 
-    def index_maps(
-        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[IndexMap, ...]]:
-        sizes = enumerate(ints(shapes[0][1:]))
-        return {0: tuple(everything(n) if a + 1 == self.axis else shifted(a) for a, n in sizes)}
-
-    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
-        count = range(channels(self.name, shapes[0]))
-        yield ChannelMap(0, count, count, each=self.axis > 0)
-
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         if self.axis:
             yield f"y_i = exp(x_i) / Σ_k exp(x_k), along axis {self.axis}: for each channel they add up to 1"
         else:
             yield "y_c = exp(x_c) / Σ_k exp(x_k), over the channels: they add up to 1 at every position"
-
-    def caption(self, rank: int = 2) -> str:
-        return f"softmax, axis {self.axis}" if self.axis else "softmax"

@@ -165,3 +165,27 @@ def relative_bias(*, last: bool) -> Helper:
 DISTANCES = _index(
     "distance_index", "distance", "(rows[:, None] - rows).abs()", "(columns[:, None] - columns).abs()", "width"
 )
+
+
+SINE_POSITIONS = Helper(
+    "sine_positions",
+    '''def sine_positions(
+    x: Tensor, channels: int, temperature: float = 10000.0, normalized: bool = True
+) -> Tensor:
+    """Sines and cosines of the positions along each axis of a map: [1, channels, ...]."""
+    sizes = x.shape[2:]
+    each = channels // len(sizes)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    waves = torch.arange(each, device=x.device, dtype=wide).div(2, rounding_mode="floor")
+    waves = (temperature ** (2 * waves / each)).unsqueeze(1)
+    found: list[Tensor] = []
+    for axis, size in enumerate(sizes):
+        at = torch.arange(size, device=x.device, dtype=wide)
+        at = (at + 1) / (size + 1e-6) * (2 * torch.pi) if normalized else at
+        angles = at / waves
+        both = torch.stack((angles[::2].sin(), angles[1::2].cos()), 1).flatten(0, 1)
+        shape = [1 if i != axis else size for i in range(len(sizes))]
+        found.append(both.view(each, *shape).expand(each, *sizes))
+    return torch.cat(found).to(x.dtype).unsqueeze(0)
+''',
+)

@@ -8,6 +8,7 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import index_maps
+from archdsl.ops.axis import along, axis_caption, moved, with_size
 from archdsl.ops.base import Operation, Rules, Saves, Shape, Weight, example
 from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Count, Index, Number, Parts, Whole, shape_text, shown
@@ -30,32 +31,6 @@ PartSizes = Annotated[
     tuple[Count, ...],
     Accepts("an int from 2 to 4096, or a list of sizes such as [8, 24]", shortest=2, longest=4096),
 ]
-
-
-def along(name: str, shape: Shape, axis: int) -> tuple[Dim, str]:
-    """The size of an axis, and what its elements are called. OperationError if the tensor has no such axis."""
-    if axis >= len(shape):
-        raise OperationError(
-            f"`{name}` along axis {axis}: the tensor {shape_text(shape)} has axes 0 to {len(shape) - 1}",
-            parameter="axis",
-            inputs=(0,),
-            help="axis 0 is the channels, axis 1 the first spatial axis",
-        )
-    return shape[axis], "positions" if axis else "channels"
-
-
-def with_size(shape: Shape, axis: int, size: Dim) -> Shape:
-    """A shape with another size on an axis."""
-    return (*shape[:axis], size, *shape[axis + 1 :])
-
-
-def moved(shape: Shape, axis: int, start: int) -> tuple[IndexMap, ...]:
-    """How a part of an axis, from `start` on, reads the spatial axes of a tensor."""
-    return tuple(index_maps.shifted(a - 1, start if a == axis else 0) for a in range(1, len(shape)))
-
-
-def axis_caption(axis: int) -> str:
-    return f", axis {axis}" if axis else ""
 
 
 class Split(ChannelOperation):

@@ -19,6 +19,7 @@ from archdsl.ops.fields import (
     Size,
     Switch,
     flattened,
+    matrix_text,
     nested_size,
     shape_text,
     shown,
@@ -64,6 +65,9 @@ from archdsl.ops.windows import (
 
 if TYPE_CHECKING:
     from archdsl.ops.matrix import Matrix
+
+SHORT = 9
+"""The most numbers of a fixed kernel that its caption gives."""
 
 
 def start(init: Init, bias: bool, *, typed: bool = False) -> Start | None:
@@ -331,7 +335,12 @@ class Conv(Operation):
 
     def caption(self, rank: int = 2) -> str:
         kernel = self.kernel if self.weight is None else nested_size(self.weight)
-        return window_caption("conv", kernel, self.stride, rank, str(self.out), self.dilation, self.groups)
+        found = window_caption("conv", kernel, self.stride, rank, str(self.out), self.dilation, self.groups)
+        if self.trainable:
+            return found
+        size = nested_size(self.weight) if self.weight is not None else ()
+        short = 1 <= len(size) <= 2 and math.prod(size) <= SHORT
+        return f"{found}, fixed {matrix_text(self.weight)}" if self.weight is not None and short else f"{found}, fixed"
 
     def caption_for(self, shapes: tuple[Shape, ...]) -> str:
         found = super().caption_for(shapes)

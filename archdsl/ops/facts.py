@@ -82,8 +82,8 @@ class Facts:
     """Whether its last input also stands for those that lack before this one."""
     sized_by: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs of which it takes only the size."""
-    is_fixed: ClassVar[bool] = False
-    """Whether its result follows from the sizes of its inputs alone, so that it is the same for every sample."""
+    once: ClassVar[bool] = False
+    """Whether its result is one sample, the same for the whole batch, though its inputs have the batch."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False
@@ -128,7 +128,7 @@ class Facts:
     own_in_inference: ClassVar[bool] = False
     """Whether its result is a new tensor, not a view, which only its backward pass may read."""
     accumulates: ClassVar[tuple[int, ...]] = ()
-    """Of two inputs, the positions of those that may accumulate the other one in place, the best one first."""
+    """The positions of inputs, of two, that may accumulate the other one in place, the best one first."""
 
     def overwrites(self, shapes: tuple[Shape, ...], inference: bool) -> bool:
         """Whether it may overwrite an input that nothing else reads; `inference`: there is no backward pass."""
@@ -235,6 +235,8 @@ class Facts:
     """Parameters, numbers, in which layers may differ that are drawn as one, `× 3`: the picture shows their range."""
     sign: ClassVar[str] = ""
     """The sign that diagrams show instead of its name."""
+    minor: ClassVar[tuple[str, ...]] = ()
+    """Parameters at the end of the caption, which the smallest pictures leave out."""
     follows: ClassVar[bool] = False
     """Whether it is drawn in the box of the layer before it."""
     leads: ClassVar[bool] = False

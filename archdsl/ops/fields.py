@@ -88,6 +88,16 @@ def nested_size(numbers: tuple[object, ...]) -> tuple[int, ...]:
     return _freeze(numbers)[1]
 
 
+def matrix_text(numbers: tuple[object, ...]) -> str:
+    """Nested numbers in short: `[1 −1]`, and `[1 2; 3 4]` with its rows one after the other."""
+
+    def text(value: object) -> str:
+        return " ".join(map(text, value)) if isinstance(value, tuple) else f"{value:g}".replace("-", "−")
+
+    rows = numbers if isinstance(numbers[0], tuple) else (numbers,)
+    return f"[{'; '.join(map(text, rows))}]"
+
+
 def flattened(numbers: tuple[object, ...]) -> tuple[float, ...]:
     """The numbers of nested tuples, in order."""
     return tuple(n for part in numbers for n in (flattened(part) if isinstance(part, tuple) else (part,)))  # type: ignore[misc]

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from archdsl import dims
 from archdsl.ops import helpers
+from archdsl.ops.axis import along, axis_caption, moved, with_size
 from archdsl.ops.base import Example, Operation, Rules, Saves, Shape, example
-from archdsl.ops.channels import along, axis_caption, moved, with_size
 from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Index, Switch, shape_text
 from archdsl.ops.forms import FunctionForm

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import ClassVar
 
 from archdsl import dims
@@ -16,17 +15,20 @@ from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
 from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import AXES, Section, Sizes, same_upper_lines, window_lines
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
-from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
+from archdsl.ops.windows import (
+    ceil_steps,
+    does_not_fit,
+    padding,
+    same_upper_pads,
+    smallest_covered,
+    smallest_seen,
+    steady,
+    steps,
+    too_much,
+    window_caption,
+    window_pads,
+)
 from archdsl.ops.worked import worked
-
-
-def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
-    """The number of windows if the last may extend past the end but must start inside (PyTorch's ceil_mode)."""
-    reach = dilation * (kernel - 1)
-    windows = dims.ceil_div(size + 2 * pad - reach - 1, stride) + 1
-    if reach >= pad + stride - 1:  # then none can start outside
-        return windows
-    return dims.minimum(windows, (size + pad - 1) // stride + 1)
 
 
 class Pool(Operation):
@@ -197,48 +199,6 @@ class Pool(Operation):
         yield Section("output size", *lines, *more)
         if digits := [*worked(self._numbers(shape), self.taken)]:
             yield Section("with numbers, in the middle of an image", *digits)
-
-
-@cache
-def smallest_seen(kernel: int, stride: int, dilation: int) -> int:
-    """The size from which no window of `same_upper` has only padding; a dilated window of an even kernel may.
-
-    From the dilation on, its elements are too close together to miss a size; beyond 64 that bound is used.
-    """
-    if kernel % 2 or dilation > 64:  # the middle of an odd kernel is always inside
-        return 1 if kernel % 2 else dilation
-    for size in range(dilation - 1, 0, -1):
-        before = max(dilation * (kernel - 1) - (size - 1) % stride, 0) // 2
-        if misses(size, kernel, dilation, range(-before, size - before, stride)):
-            return size + 1
-    return 1
-
-
-@cache
-def smallest_covered(kernel: int, stride: int, dilation: int, pad: int, ceil: bool) -> int:
-    """The size from which no window has only padding, as a dilated one of a smaller size may.
-
-    PyTorch's backward pass writes outside the tensor for such a window. From the dilation on there is none; beyond 64
-    that bound is used.
-    """
-    if dilation == 1 or not pad:
-        return 1
-    for size in range(dilation - 1, 0, -1) if dilation <= 64 else ():
-        room = size + 2 * pad - dilation * (kernel - 1) - 1
-        last = -pad + (room + (stride - 1) * ceil) // stride * stride
-        if misses(size, kernel, dilation, range(-pad, min(last, size - 1) + 1, stride)):
-            return size + 1
-    return dilation if dilation > 64 else 1
-
-
-def misses(size: int, kernel: int, dilation: int, starts: range) -> bool:
-    """Whether a window that starts at one of these positions has no element inside."""
-    return any(not any(0 <= start + dilation * i < size for i in range(kernel)) for start in starts)
-
-
-def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tuple[int, int] | None:
-    """The first padding, with its kernel, that is more than half of it: PyTorch rejects it."""
-    return next(((p, k) for p, k in zip(pads, kernels, strict=True) if p > k // 2), None)
 
 
 class Maxpool(Pool):

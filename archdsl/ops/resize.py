@@ -90,6 +90,7 @@ class Upsample(Interpolation):
     """
 
     name = "upsample"
+    minor = ("mode",)
     pytorch_names = renamed(scale="scale_factor")
 
     scale: Size

@@ -1,17 +1,15 @@
 """Vectors brought to length 1."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, example
-from archdsl.ops.channels import along, axis_caption, with_size
-from archdsl.ops.fields import Index, Positive
+from archdsl.ops.axis import AlongAxis, with_size
+from archdsl.ops.base import Kept, Saves, Shape, example
+from archdsl.ops.fields import Positive
 from archdsl.ops.forms import Argument, FunctionForm
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.index_maps import ChannelMap, IndexMap, everything, shifted
-from archdsl.ops.sizes import channels, ints
 
 
-class Normalize(Operation):
+class Normalize(AlongAxis):
     """Divides by the length of the vector of channels, at each position: its L2 norm becomes 1.
 
     [C, …] → [C, …]: x / max(√Σ x², eps). `axis = 1` takes vectors along the first spatial axis, for each channel. The
@@ -26,16 +24,10 @@ class Normalize(Operation):
     aliases = ("l2norm", "l2normalize", "l2normalization", "normalise", "unitnorm")
     family = "normalisation"
     own = True
-    layout = "any"
 
-    axis: Index = 0
     eps: Positive = 1e-12
 
     examples = (example((3, 4, 5)), example((6,)), example((6, 7), axis=1), example((2, 3, 4), axis=2, eps=0.1))
-
-    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
-        along(self.name, shapes[0], self.axis)
-        return shapes
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return self._form(self.axis + 1)
@@ -55,19 +47,6 @@ class Normalize(Operation):
         lengths = Kept(with_size(shapes[0], self.axis, 1))
         return Saves(inputs=True, more=(lengths, lengths))
 
-    def index_maps(
-        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[IndexMap, ...]]:
-        sizes = enumerate(ints(shapes[0][1:]))
-        return {0: tuple(everything(n) if a + 1 == self.axis else shifted(a) for a, n in sizes)}
-
-    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
-        count = range(channels(self.name, shapes[0]))
-        yield ChannelMap(0, count, count, each=self.axis > 0)
-
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         where = f"along axis {self.axis}" if self.axis else "over the channels, at each position"
         yield f"y = x / max(√Σ x², {self.eps:g}), {where}: of length 1"
-
-    def caption(self, rank: int = 2) -> str:
-        return f"{self.name}{axis_caption(self.axis)}"

@@ -1,6 +1,7 @@
 """Windows that slide over a padded axis: their number, the padding, and the error for one that does not fit."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from archdsl import dims
 from archdsl.dims import Dim
@@ -44,6 +45,15 @@ def same_upper_pads(size: Dim, kernel: int, stride: int, dilation: int) -> tuple
 def steps(size: Dim, pads: int, kernel: int, stride: int, dilation: int) -> Dim:
     """The number of windows on an axis of that size with `pads` more elements on both sides together."""
     return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
+    """The number of windows if the last may extend past the end but must start inside (PyTorch's ceil_mode)."""
+    reach = dilation * (kernel - 1)
+    windows = dims.ceil_div(size + 2 * pad - reach - 1, stride) + 1
+    if reach >= pad + stride - 1:  # then none can start outside
+        return windows
+    return dims.minimum(windows, (size + pad - 1) // stride + 1)
 
 
 def steady(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
@@ -117,3 +127,45 @@ def window_caption(
     if groups != 1:
         parts.append(f"{groups} groups")
     return ", ".join(p for p in parts if p)
+
+
+@cache
+def smallest_seen(kernel: int, stride: int, dilation: int) -> int:
+    """The size from which no window of `same_upper` has only padding; a dilated window of an even kernel may.
+
+    From the dilation on, its elements are too close together to miss a size; beyond 64 that bound is used.
+    """
+    if kernel % 2 or dilation > 64:  # the middle of an odd kernel is always inside
+        return 1 if kernel % 2 else dilation
+    for size in range(dilation - 1, 0, -1):
+        before = max(dilation * (kernel - 1) - (size - 1) % stride, 0) // 2
+        if misses(size, kernel, dilation, range(-before, size - before, stride)):
+            return size + 1
+    return 1
+
+
+@cache
+def smallest_covered(kernel: int, stride: int, dilation: int, pad: int, ceil: bool) -> int:
+    """The size from which no window has only padding, as a dilated one of a smaller size may.
+
+    PyTorch's backward pass writes outside the tensor for such a window. From the dilation on there is none; beyond 64
+    that bound is used.
+    """
+    if dilation == 1 or not pad:
+        return 1
+    for size in range(dilation - 1, 0, -1) if dilation <= 64 else ():
+        room = size + 2 * pad - dilation * (kernel - 1) - 1
+        last = -pad + (room + (stride - 1) * ceil) // stride * stride
+        if misses(size, kernel, dilation, range(-pad, min(last, size - 1) + 1, stride)):
+            return size + 1
+    return dilation if dilation > 64 else 1
+
+
+def misses(size: int, kernel: int, dilation: int, starts: range) -> bool:
+    """Whether a window that starts at one of these positions has no element inside."""
+    return any(not any(0 <= start + dilation * i < size for i in range(kernel)) for start in starts)
+
+
+def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tuple[int, int] | None:
+    """The first padding, with its kernel, that is more than half of it: PyTorch rejects it."""
+    return next(((p, k) for p, k in zip(pads, kernels, strict=True) if p > k // 2), None)

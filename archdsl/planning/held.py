@@ -1,6 +1,6 @@
 """The bytes that one rank holds during a training step, for any micro-batch.
 
-The simulation of a single step (`analysis.memory`) runs on a ledger of its own: it tells what a micro-batch holds
+The simulation of a single step (`analysis.memory`) runs on a ledger of its own: it says what a micro-batch holds
 between its passes, so that a pipeline can hold several, and may start with gradients of micro-batches before it.
 """
 

@@ -19,7 +19,7 @@ from archdsl.planning.held import Recorder
 from archdsl.transform.parallel import parallel
 
 ROOT = -1
-"""The unit of what stands in no other one: it is gathered for the whole step."""
+"""The unit of all that is in no other one: it is gathered for the whole step."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +70,7 @@ class _Ledger(Recorder):
     running: int = ROOT
     accumulates: bool = False
     gradients: dict[int, int] = field(default_factory=dict)
-    """Those of each unit that are not reduced yet."""
+    """The gradients of each unit that are not reduced yet."""
     owners: Mapping[str, int] = field(default_factory=dict)
 
     def hold(self, buffer: object, sample: int = 0, fixed: int = 0) -> None:

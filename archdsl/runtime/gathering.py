@@ -27,7 +27,7 @@ class Stop(Exception):
 
 @dataclass(slots=True, eq=False)
 class Statistics:
-    """Of each sample and channel of a layer's input: [N, C]."""
+    """Sums over each sample and channel of a layer's input: [N, C]."""
 
     count: int
     total: torch.Tensor

@@ -34,7 +34,7 @@ NOTE = (
 )
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito, "Color Universal Design" (2008)."""
+"""The colours of Okabe and Ito, "Color Universal Design" (2008)."""
 
 
 @dataclass(frozen=True, slots=True)

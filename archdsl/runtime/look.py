@@ -138,8 +138,8 @@ def look(
         maps = AttentionMaps(graph, node, Recorder(graph, FIRST, shown), recording[node.path])
         cards[node.path].pictures.append(_attended(maps, heads, chosen.get(node.path), picture))
     cards["output"] = _output_card(graph, output[0], [p for p in parts if p.path in cards])
-    told = [_whose(graph, weights, seed), NOTE, ATTENTION if attention else "", MOVED if gradients else ""]
-    note = "\n".join(filter(None, told))
+    notes = [_whose(graph, weights, seed), NOTE, ATTENTION if attention else "", MOVED if gradients else ""]
+    note = "\n".join(filter(None, notes))
     return Cards(graph.name, cards, _edges(graph, [p for p in parts if p.path in cards]), note)
 
 

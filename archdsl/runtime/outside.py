@@ -20,7 +20,7 @@ from archdsl.ops.extern import Kind
 class Allowed:
     """Code that the user allows: packages, modules, and single names in them (`package.module:name`).
 
-    `show` is told of each thing before it is used.
+    `show` gets each thing before it is used.
     """
 
     names: frozenset[str] = frozenset()

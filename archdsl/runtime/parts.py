@@ -97,7 +97,7 @@ class Recorder:
         given = tuple(result.shape[1:])
         if given not in (first, last):
             return None
-        # The layout is that of readable code; plainer code has the channels first, which the size mostly tells.
+        # The layout is that of readable code; plainer code has the channels first, as the size mostly shows.
         if given == last and positions and (self.is_last(part) or given != first):
             result = result.movedim(-1, 1)
         if node.windows is None or not node.batched or batch == 0 or len(result) % batch:

@@ -130,8 +130,12 @@ class Pipeline:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Loads this rank's part of the network's state_dict. Raises RuntimeError if keys are missing."""
-        for module in self.modules.values():
-            module.load_state_dict({key: state[key] for key in module.state_dict() if key in state})
+        _load(self.modules.values(), state)
+
+
+def _load(modules: Iterable[nn.Module], state: Mapping[str, Tensor]) -> None:
+    for module in modules:
+        module.load_state_dict({key: state[key] for key in module.state_dict() if key in state})
 
 
 def pipeline(
@@ -177,6 +181,8 @@ def pipeline(
         permit(graph)
         classes = execute(build_stages(graph, parts, recompute), f"{graph.name}_stages").STAGES
         modules = {n: classes[n](device=place, dtype=dtype) for n in range(rank, count, ranks)}
+    if weights is not None:
+        _load(modules.values(), _weights(graph, Path(weights)))  # before `wrap`, which may take the weights apart
     examples = {n: _examples(parts, n, sizes, batch // microbatches, dtype) for n in modules}
     made = []
     for number, module in modules.items():
@@ -190,10 +196,7 @@ def pipeline(
         )
     kind = getattr(pipelining, CLASSES[schedule])
     planned = kind(made if schedule in SEVERAL else made[0], microbatches, loss_fn=loss)
-    found = Pipeline(modules, batch, count, planned)
-    if weights is not None:
-        found.load_state_dict(_weights(graph, Path(weights)))
-    return found
+    return Pipeline(modules, batch, count, planned)
 
 
 def _count(stages: int | Split | None, ranks: int, schedule: str, batch: int, microbatches: int) -> int:

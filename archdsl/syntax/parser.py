@@ -54,7 +54,7 @@ def parse_tokens(source: Source, diagnostics: Diagnostics) -> tuple[tree.File, l
 
 
 def classified(source: Source, diagnostics: Diagnostics) -> list[Lexeme]:
-    """The tokens of a text, its keywords told from names, whether or not they make a file."""
+    """The tokens of a text, its keywords distinguished from names, whether or not they make a file."""
     parse = _Parse(source, diagnostics)
     parse.file()
     return parse.tokens

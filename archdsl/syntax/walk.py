@@ -26,9 +26,25 @@ def parts(root: object) -> Iterator[object]:
         part = stack.pop()
         if isinstance(part, tuple | list):
             stack.extend(part)
-        elif is_dataclass(part) and not isinstance(part, Span):
+            continue
+        cls = type(part)
+        inside = _INSIDE.get(cls)
+        if inside is None:
+            inside = _INSIDE[cls] = _fields(cls)
+        if inside:
             yield part
-            stack += [getattr(part, f.name) for f in fields(part) if (type(part), f.name) not in BINDS]
+            stack += [getattr(part, name) for name in inside]
+
+
+_INSIDE: dict[type, tuple[str, ...]] = {}
+"""What `_fields` gives, which is asked for each node of a tree."""
+
+
+def _fields(cls: type) -> tuple[str, ...]:
+    """The fields of a kind of syntax node that hold its children, without names that it only declares."""
+    if not is_dataclass(cls) or issubclass(cls, Span):
+        return ()
+    return tuple(f.name for f in fields(cls) if (cls, f.name) not in BINDS)
 
 
 def names(root: object) -> Iterator[tree.Name]:

@@ -25,7 +25,7 @@ from archdsl.graph import Graph, Node, Scope
 from archdsl.transform.recompute import NOTHING, Recompute, as_run, dense_chains
 
 STEPS = 500
-"""Amounts of memory that the dynamic program tells apart, between none saved and all."""
+"""Amounts of memory that the dynamic program distinguishes, between none saved and all."""
 TRIES = 6
 """How often the budget of the dynamic program is moved."""
 

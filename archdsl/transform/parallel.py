@@ -23,14 +23,14 @@ class Parallel:
     """The parts of a network, by what becomes of them."""
 
     scopes: tuple[Scope, ...]
-    """Those whose weights are gathered together; the weights of the rest of the network stay for the whole run."""
+    """Scopes whose weights are gathered together; the weights of the rest of the network stay for the whole run."""
     has_norms: bool
     """Whether there are batchnorms, which use statistics of the batch."""
     pairs: tuple[tuple[Node, Node], ...]
     """Two linear layers with nothing but activations between them: the first may be divided by the channels of its
     result, the second by those of its input."""
     attentions: tuple[Node, ...]
-    """Those that may be divided by heads."""
+    """Attentions that may be divided by heads."""
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class Parallel:
 
     def divided(self, layout: Layout) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """The first and second layers of pairs, and the attentions, that are plain layers of PyTorch in this layout."""
-        plain = [pair for pair in self.pairs if all(len(n.shapes[0]) == 1 or n.id in layout.last for n in pair)]  # type: ignore[arg-type]
+        plain = [pair for pair in self.pairs if all(len(n.shapes[0]) == 1 or n.id in layout.last for n in pair)]
         return tuple(a.path for a, _ in plain), tuple(b.path for _, b in plain), tuple(n.path for n in self.attentions)
 
 

@@ -109,7 +109,7 @@ def _body(graph: Graph, node: Node) -> Scope | None:
 
 def _needs_alone(graph: Graph, body: Scope, whole: Tensor) -> bool:
     """Whether a body takes one tensor and reads no size of another."""
-    sizes = [n.operation.sized(graph.shapes(n.inputs), n.shapes) for n in body.nodes()]  # type: ignore[arg-type]
+    sizes = [n.operation.sized(graph.shapes(n.inputs), n.shapes) for n in body.nodes()]
     own = graph.shape(whole)[1:]
     return body.inflow() == [whole] and all(size == own for size in sizes if free_sizes(*size))
 
@@ -151,7 +151,7 @@ def _peak(run: Simulation, scopes: Collection[Scope]) -> int:
 
 
 def outermost(scopes: Sequence[Scope]) -> list[Scope]:
-    """Those that are in no other."""
+    """The scopes that are in no other."""
     given = set(scopes)
     return [s for s in dict.fromkeys(scopes) if given.isdisjoint(list(s.calls())[1:])]
 

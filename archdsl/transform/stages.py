@@ -181,7 +181,7 @@ class _Stretch:
 def check_stages(graph: Graph, stages: Sequence[Stage]) -> None:
     """Follows the stages one behind the other. Raises BrokenGraph unless together they are the network.
 
-    Every node of the network must stand in one stage, in order, with its operation, its path and its inputs; each stage
+    Every node of the network must be in one stage, in order, with its operation, its path and its inputs; each stage
     must take what the one before it gives, and the last one give the outputs.
     """
     given: tuple[Tensor, ...] = tuple(Tensor(node.id) for node in graph.input_nodes)

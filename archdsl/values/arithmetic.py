@@ -68,9 +68,9 @@ def arithmetic(sign: str, left: object, right: object, span: Span, names: Namesp
     if sign == "+" and isinstance(left, str) and isinstance(right, str):
         return checked(left + right, span)
     if sign == "*" and isinstance(left, tuple) and is_int(right):
-        return _repeat(left, right, span)  # type: ignore[arg-type]
+        return _repeat(left, right, span)
     if sign == "*" and isinstance(right, tuple) and is_int(left):
-        return _repeat(right, left, span)  # type: ignore[arg-type]
+        return _repeat(right, left, span)
     for side in (left, right):
         if not (is_number(side) or isinstance(side, Expr)):
             raise Failure("E0211", f"`{sign}` takes numbers, not {describe(left)} and {describe(right)}", span)

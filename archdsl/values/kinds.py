@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from archdsl import dims
 from archdsl.common.limits import Exceeded, budget
@@ -271,7 +271,7 @@ def truth(value: object, span: Span) -> bool:
 def integer(value: object, span: Span, what: str) -> int:
     """The value as an int. Raises Failure, whose message uses `what`, if it is not one."""
     if is_int(value):
-        return value  # type: ignore[return-value]
+        return value
     if isinstance(value, Expr):
         raise Failure("E0304", f"{what} cannot depend on a free input size", span)
     raise Failure("E0211", f"{what} must be an int; this is {describe(value)}", span)
@@ -349,9 +349,9 @@ def literal(value: object) -> str:
             return str(value)
 
 
-def is_int(value: object) -> bool:
+def is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

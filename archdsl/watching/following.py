@@ -91,7 +91,7 @@ def changes(follower: Follower, stop: threading.Event | None = None) -> Iterator
     """Comes back whenever a file that concerns the spec was saved; ends when `stop` is set.
 
     The folders of the files are watched, since many editors write a new file and rename it. Each second it also looks
-    at the times of the files, for what happened before the watch began, and for file systems that tell nothing.
+    at the times of the files, for what happened before the watch began, and for file systems that report nothing.
     """
     from watchfiles import watch  # slow to import
 

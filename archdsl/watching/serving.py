@@ -58,8 +58,8 @@ class Shown:
         return json.dumps({"number": self.number, "trouble": self.trouble})
 
 
-def serve(follower: Follower, port: int, ready: Callable[[str], None], tell: Callable[[Outcome], None]) -> None:
-    """Serves the page until the process is interrupted. `ready` gets the address, `tell` each outcome.
+def serve(follower: Follower, port: int, ready: Callable[[str], None], announce: Callable[[Outcome], None]) -> None:
+    """Serves the page until the process is interrupted. `ready` gets the address, `announce` each outcome.
 
     Raises OSError if the port is taken.
     """
@@ -69,13 +69,13 @@ def serve(follower: Follower, port: int, ready: Callable[[str], None], tell: Cal
         listener.listen()
         port = listener.getsockname()[1]
         token = secrets.token_urlsafe(16)
-        app = application(follower, port, token, tell)
+        app = application(follower, port, token, announce)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="on")
         ready(f"http://{HOST}:{port}/{token}/")
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def application(follower: Follower, port: int, token: str, tell: Callable[[Outcome], None]) -> ASGIApp:
+def application(follower: Follower, port: int, token: str, announce: Callable[[Outcome], None]) -> ASGIApp:
     """The application, which follows the files while it runs."""
     shown = Shown()
 
@@ -87,7 +87,7 @@ def application(follower: Follower, port: int, token: str, tell: Callable[[Outco
         def follow() -> None:
             def once() -> None:
                 outcome = follower.round()
-                tell(outcome)
+                announce(outcome)
                 asyncio.run_coroutine_threadsafe(shown.take(outcome), loop)
 
             once()

@@ -5,7 +5,7 @@ import torch
 
 from archdsl import check
 from archdsl.diagnostics import SpecError
-from archdsl.ops.pool import smallest_covered
+from archdsl.ops.windows import smallest_covered
 from archdsl.runtime.loading import instantiate
 from tests.helpers import source_of
 

@@ -28,9 +28,7 @@ def results(module: Built, inputs: Sequence[Tensor], training: bool) -> list[Ten
         return [module.train(training)()]
     given = module.train(training)(*leaves)
     outputs = [given] if isinstance(given, Tensor) else list(given)  # type: ignore[call-overload]
-    if not leaves:  # a parameter
-        return outputs
-    if not any(x.requires_grad for x in outputs):  # they follow from the sizes
+    if not any(x.requires_grad for x in outputs):  # it takes the size alone
         return outputs
     gradients = torch.autograd.grad(outputs, leaves, [torch.ones_like(x) for x in outputs], allow_unused=True)
     return [*outputs, *(x for x in gradients if x is not None)]

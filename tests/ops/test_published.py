@@ -41,14 +41,6 @@ def test_products_of_turned_tensors_depend_on_differences_alone() -> None:
     assert all(abs(scores[i, j] - scores[i + 1, j + 1]) < 1e-5 for i, j in product(range(8), range(8)))
 
 
-def test_sines_are_those_of_detr() -> None:
-    found = given("sine_positions", torch.zeros(1, 1, 3, 5, dtype=torch.float64), out=8)
-    for y, x, i in product(range(3), range(5), range(8)):
-        at = (y + 1) / (3 + 1e-6) if i < 4 else (x + 1) / (5 + 1e-6)
-        angle = at * 2 * math.pi / 10000 ** (2 * (i % 4 // 2) / 4)
-        assert abs(float(found[0, i, y, x]) - (math.cos if i % 2 else math.sin)(angle)) < 1e-6
-
-
 def test_differences_are_on_a_logarithmic_scale() -> None:
     for scale in ("relative", "positions"):
         found = given("differences", torch.zeros(1, 1, 3, 4, dtype=torch.float64), scale=scale)

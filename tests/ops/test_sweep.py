@@ -73,7 +73,7 @@ def test_macs_are_half_of_pytorchs_flops(cls: type[Operation], example: Example)
     assert 2 * 2 * macs == counter.get_total_flops()  # of two samples
 
 
-READING = [case for case in CASES if case.values[1].inputs and not case.values[0].is_fixed]
+READING = [case for case in CASES if case.values[1].inputs and not case.values[0].once]
 
 
 @pytest.mark.parametrize(("cls", "example"), READING)

@@ -14,7 +14,7 @@ from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Operation, Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import ModuleForm
-from archdsl.ops.pool import smallest_covered
+from archdsl.ops.windows import smallest_covered
 from tests.ops.forms import names
 
 NAMES = ("D", "H", "W")

@@ -265,3 +265,27 @@ def test_pooling_is_shown_with_numbers(body: str, function: Callable[..., torch.
 def test_a_flipped_convolution_has_the_textbooks_formula() -> None:
     words = explain(check("edges:edges_1d"), "0")
     assert "y[o, i] = Σ_c Σ_u w[o, c, u] · x[c, i - u]\n" in words
+
+
+MERGED = """
+block layer {
+    input x[C, _], y[_, _]
+    (x -> conv(C, 3) -> tanh, x -> conv(C, 3) -> sigmoid) -> g: mul
+    g -> r: conv(C, 1)
+    (x, r) -> first: add
+    (first, y -> conv(C, 3)) -> second: add
+    output second, g
+}
+model net {
+    input a[8, 16], b[8, 16]
+    (a, b) -> (c, d): layer
+    output c, d
+}
+"""
+
+
+def test_a_long_path_that_branches_is_told_whole_and_a_sum_of_two_tensors_is_no_skip() -> None:
+    graph = graph_of(MERGED)
+    told = explain(graph, graph.root.members[-1].path)
+    assert "NN: (conv k3, 8 → tanh; conv k3, 8 → sigmoid) → mul → conv k1, 8" in told
+    assert told.count("y = h + NN(h)") == 1

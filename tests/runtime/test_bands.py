@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from random import Random
+from threading import Lock
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 import archdsl
 from archdsl.diagnostics import SpecError
-from tests.helpers import source_of
+from archdsl.dims import evaluate
+from archdsl.graph import Tensor as Result
+from archdsl.runtime.bands import Bands
+from tests.helpers import random_graph, source_of
+from tests.random_networks import network
 from tests.ranks import run_ranks
+from tests.threads import Threads
 
 TEXT = """
 block unit(width) {
@@ -37,84 +46,174 @@ model uneven {
     conv(3, 3, pad = valid) -> batchnorm -> relu -> conv(3, 5) -> maxpool(3, 1)
 }
 """
-CASES: dict[str, tuple[str | archdsl.Source, dict[str, Any], tuple[int, int, int]]] = {
+CLASSES = """
+model classes {
+    input x[2, H, W]
+    conv(4, 3) -> batchnorm -> relu
+    (it, gate: global_avgpool -> conv(4, 1) -> batchnorm -> sigmoid) -> mul
+    conv(4, 3, 2) -> groupnorm(2) -> conv(4, 3) -> instancenorm -> maxpool(3, 2, 1)
+    (mean: global_avgpool, global_maxpool) -> add -> flatten -> linear(3)
+}
+"""
+SEED = Lock()
+"""Held by the thread that draws random numbers."""
+Case = tuple[Any, ...]
+"""A spec, its parameters, and the sizes of the inputs."""
+CASES: dict[str, Case] = {
     "net": (source_of(TEXT), {}, (2, 52, 8)),
     "uneven": (source_of(UNEVEN), {}, (2, 31, 7)),
     "unet": ("unet:unet_padded", {"width": 2, "depth": 2}, (3, 132, 12)),
+    "classes": (source_of(CLASSES), {}, (2, 50, 12)),
 }
 
 
-def made(case: str) -> tuple[nn.Module, Tensor]:
-    spec, values, size = CASES[case]
-    torch.manual_seed(0)
-    network = archdsl.load(spec, dtype=torch.float64, parallel=True, **values)  # type: ignore[arg-type]
-    return network, torch.randn(2, *size, dtype=torch.float64)
+LIBRARY: dict[str, Case] = {
+    "resnet": ("resnet:resnet18", {"classes": 5}, (3, 96, 32)),
+    "efficientnet": ("efficientnet:efficientnet_b0", {"classes": 5}, (3, 192, 32)),
+    "unet": ("unet:unet_padded", {"width": 2, "depth": 3}, (3, 136, 8)),
+    "unetpp": ("unetpp:unetpp", {"width": 2}, (3, 128, 16)),
+}
+
+
+def made(case: Case) -> tuple[nn.Module, list[Tensor]]:
+    spec, values, *sizes = case
+    with SEED:
+        torch.manual_seed(0)
+        network = archdsl.load(spec, dtype=torch.float64, parallel=True, **values)
+        images = [torch.randn(2, *size, dtype=torch.float64) for size in sizes]
+    for module in network.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0  # of dropouts, whose masks are random
+    return network, images
 
 
 def loss_of(results: Any) -> Tensor:
     """A sum over all positions, which differ in what they contribute."""
     parts = results if isinstance(results, tuple) else (results,)
-    return torch.stack([(part.sin() + part.square()).sum() for part in parts]).sum()
+    return torch.stack([(part.sin() + part.square()).sum() for part in parts if part is not None]).sum()
 
 
-def state(network: nn.Module, factor: float = 1.0) -> dict[str, Tensor]:
-    grads = {f"{name} grad": p.grad / factor for name, p in network.named_parameters() if p.grad is not None}
+def state(network: nn.Module) -> dict[str, Tensor]:
+    grads = {f"{name} grad": p.grad for name, p in network.named_parameters() if p.grad is not None}
     return grads | {name: buffer.clone() for name, buffer in network.named_buffers()}
 
 
-def on_bands(cases: list[str]) -> dict[str, Any]:
+def run(case: Case, exchange: bool | None, mesh: DeviceMesh | None = None) -> tuple[Bands, dict[str, Tensor], Tensor]:
+    """The band of this rank, its gradients and statistics, and what it keeps of the first output."""
+    network, images = made(case)
+    part = archdsl.bands(network, *(image.shape[1:] for image in images), exchange=exchange)
+    model = network if mesh is None else archdsl.parallelize(network, mesh)
+    results = part.kept(model(*(x[:, :, part.rows] if x.shape[2] > 1 else x for x in images)))
+    (loss_of(results) * (1 if mesh is None else part.ranks)).backward()
+    return part, state(network), results[0] if isinstance(results, tuple) else results
+
+
+def compare(case: Case, found: dict[str, Tensor], kept: Tensor, targets: slice) -> None:
+    """Demands the gradients and statistics of whole images, and their results in the rows `targets`."""
+    network, images = made(case)
+    results = network(*images)
+    loss_of(results).backward()
+    wanted = state(network)
+    close = {"rtol": 1e-10, "atol": 1e-10 * max(1.0, *(float(value.abs().max()) for value in wanted.values()))}
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, **close, msg=lambda m, n=name: f"{n}: {m}")
+    whole = results[0] if isinstance(results, tuple) else results
+    torch.testing.assert_close(kept, whole if targets == slice(None) else whole[:, :, targets], **close)
+
+
+def in_threads(case: Case, exchange: bool | None, ranks: int) -> Bands:
+    """Compares bands in threads with whole images."""
+    found = Threads(ranks).run(lambda rank: run(case, exchange))
+    sums = dict(found[0][1])
+    for name in sums:
+        if name.endswith(" grad"):
+            sums[name] = torch.stack([gradients[name] for _, gradients, _ in found]).sum(0)
+    targets, results = [part.targets for part, *_ in found], [kept for *_, kept in found]
+    if targets[0] == slice(None):
+        for result in results:
+            compare(case, sums, result, targets[0])
+    else:
+        assert all(a.stop == b.start for a, b in pairwise(targets))
+        compare(case, sums, torch.cat(results, 2), slice(targets[0].start, targets[-1].stop))
+    return found[0][0]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_gradients(case: str, ranks: int) -> None:
+    """Bands that exchange what they lack, or compute it."""
+    assert in_threads(CASES[case], True, ranks).exchanges > in_threads(CASES[case], False, ranks).exchanges == 0
+
+
+def trial(seed: int, ranks: int) -> str:
+    random = Random(seed)
+    text, graph = random_graph(lambda r: network(r, free=True, parts=False), random, 250, 100_000)
+    if not any(weight.trainable for _, weight in graph.weights()):
+        return "without weights"
+    base = {1: 300, 2: 80, 3: 30}[len(graph.free)]
+    sizes = graph.always.near({size.name: base + random.randint(0, base // 4) for size in graph.free})
+    shapes = [tuple(evaluate(d, sizes) for d in graph.shape(Result(n.id))) for n in graph.input_nodes]
+    try:
+        part = in_threads((source_of(text), {}, *shapes), random.choice([None, True]), ranks)
+    except (SpecError, ValueError) as error:
+        return "refused: " + (error.diagnostics[0].message if isinstance(error, SpecError) else str(error))
+    except Exception as error:
+        raise AssertionError(f"{seed}: {shapes}\n{text}") from error
+    return "exchanged" if part.exchanges else "computed"
+
+
+@pytest.mark.long
+def test_gradients_of_random_networks() -> None:
+    counts = Counter(trial(seed, 2 + seed % 3).split(":")[0] for seed in range(300))
+    assert counts["exchanged"] >= 60, counts
+
+
+def in_processes() -> None:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("replicate",))
-    found: dict[str, Any] = {}
-    for case in cases:
-        network, image = made(case)
-        part = archdsl.bands(network, image.shape[1:])
-        model = archdsl.parallelize(network, mesh)
-        results = part.kept(model(image[:, :, part.rows]))
-        (loss_of(results) * part.ranks).backward()
-        first = results[0] if isinstance(results, tuple) else results
-        found[case] = (
-            state(network),
-            first.detach(),
-            (part.targets.start, part.targets.stop),
-            part.rows.stop - part.rows.start,
-        )
-    return found
-
-
-def two() -> dict[str, Any]:
-    return on_bands(["net"])
-
-
-def three() -> dict[str, Any]:
-    return on_bands(list(CASES))
-
-
-def compare(ranks: list[dict[str, Any]]) -> None:
-    for case in ranks[0]:
-        network, image = made(case)
-        results = network(image)
-        loss_of(results).backward()
-        whole, first = state(network), results[0] if isinstance(results, tuple) else results
-        done = 0
-        for rank in ranks:
-            found, kept, (start, stop), rows = rank[case]
-            assert start == done and rows < image.shape[2]
-            torch.testing.assert_close(kept, first[:, :, start:stop], rtol=1e-9, atol=1e-10)
-            assert found.keys() == whole.keys()
-            for name, value in whole.items():
-                torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
-            done = stop
-        assert done == first.shape[2]
+    for case in CASES.values():
+        for exchange in (True, False):
+            part, found, kept = run(case, exchange, mesh)
+            compare(case, found, kept, part.targets)
 
 
 @pytest.mark.long
-def test_gradients_on_two_bands(tmp_path: Path) -> None:
-    compare(run_ranks(tmp_path, 2, __name__, "two"))
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_gradients_in_processes(ranks: int, tmp_path: Path) -> None:
+    run_ranks(tmp_path, ranks, __name__, "in_processes", timeout=200)
+
+
+def on_a_mesh() -> None:
+    """Two groups of two processes, each with images of its own, whose weights are in parts over all four."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    network, images = made(CASES["net"])
+    part = archdsl.bands(network, images[0].shape[1:], mesh=mesh["shard"], exchange=True)
+    model = archdsl.parallelize(network, mesh)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # the statistics are those of a group's images
+    own = images[0].chunk(2)[mesh["replicate"].get_local_rank()]
+    (loss_of(part.kept(model(own[:, :, part.rows]))) * part.ranks).backward()
+    found = {n: p.grad.full_tensor() for n, p in model.named_parameters() if p.grad is not None}  # type: ignore[union-attr,operator]
+    network, images = made(CASES["net"])
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    (loss_of(network(*images)) / 2).backward()
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-10, atol=1e-10, msg=name)
 
 
 @pytest.mark.long
-def test_gradients_on_three_bands(tmp_path: Path) -> None:
-    compare(run_ranks(tmp_path, 3, __name__, "three", timeout=200))
+def test_bands_on_a_mesh(tmp_path: Path) -> None:
+    run_ranks(tmp_path, 4, __name__, "on_a_mesh", timeout=200)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", LIBRARY)
+def test_gradients_of_library_models(case: str) -> None:
+    assert in_threads(LIBRARY[case], True, 2).exchanges
+    in_threads(LIBRARY[case], None, 3)
 
 
 @pytest.fixture
@@ -124,9 +223,9 @@ def ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_cut_is_refused_by_name(ranks: None) -> None:
-    pooled = "model m {\n    input x[1, H, W]\n    conv(2, 3) -> global_avgpool -> flatten\n}\n"
-    with pytest.raises(SpecError, match=r"`global_avgpool` \(`1`\) is in the way"):
-        archdsl.bands(archdsl.load(source_of(pooled)), (1, 256, 256))
+    mixed = "model m {\n    input x[1, H, W]\n    conv(2, 3) -> attention(1) -> conv(2, 1)\n}\n"
+    with pytest.raises(SpecError, match=r"`attention` \(`1`\) is in the way"):
+        archdsl.bands(archdsl.load(source_of(mixed)), (1, 256, 256))
     with pytest.raises(ValueError, match="16 rows can be divided among 2 processes, not 4"):
         archdsl.bands(archdsl.load(source_of("model m {\n    input x[1, H, W]\n    maxpool(8)\n}\n")), (1, 16, 9))
     shared = "model m {\n    input x[4, H, W]\n    share n: batchnorm\n    n -> conv(4, 3) -> n\n}\n"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
+import keyword
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +219,51 @@ def test_onnxruntime_gives_the_same_numbers(spec: str, values: dict[str, Any], t
         names = [n.name for n in session.get_inputs()]
         (found,) = session.run(None, {k: v.numpy() for k, v in zip(names, inputs, strict=True)})
         torch.testing.assert_close(torch.from_numpy(found), model(*inputs).detach(), rtol=1e-3, atol=1e-4)
+
+
+def labelled(names: Iterable[str]) -> str:
+    """A network whose layers, learned factors and bodies have these labels, in turn."""
+    forms = ("conv(2, 1)", "scale", "{ conv(2, 1) -> bn: batchnorm }")
+    lines = (f'"{name}": {form}' for name, form in zip(names, itertools.cycle(forms), strict=False))
+    return net_text("\n".join([*lines, "body: { eval: scale -> exec: conv(2, 1) -> if: batchnorm }"]), "image[2, H, W]")
+
+
+SOME = ("eval", "except", "_modules", "graph", "half", "state_dict", "append", "eval_", "it2")
+
+
+@pytest.mark.parametrize("ending", [".pt2", pytest.param(".onnx", marks=pytest.mark.long)])
+def test_labels_may_be_names_of_pytorchs_own(ending: str, tmp_path: Path) -> None:
+    """Its exporter takes no member that is called as an attribute of a module, or as a word of Python."""
+    graph = graph_of(labelled(SOME))
+    made = proved_export(graph, tmp_path / f"net{ending}")
+    (told,) = made.renamed.lines()
+    assert "`eval` is `eval__`" in told and "`it2`" not in told
+    assert not made.pins
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_every_attribute_of_a_module_may_be_a_label(ending: str, tmp_path: Path) -> None:
+    module = torch.fx.GraphModule(torch.nn.Module(), torch.fx.Graph())
+    containers = (torch.nn.Sequential(), torch.nn.ModuleList(), torch.nn.ModuleDict())
+    names = {name for one in (module, *containers) for name in dir(one)} - {"training"}
+    graph = graph_of(labelled(sorted({*names, *keyword.kwlist, *keyword.softkwlist})))
+    assert proved_export(graph, tmp_path / f"net{ending}").renamed.names.keys() >= names
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("inference", [False, True])
+def test_weights_are_exported_under_other_names_too(inference: bool, tmp_path: Path) -> None:
+    graph = graph_of(labelled(SOME))
+    weights = tmp_path / "weights.pth"
+    model = loading.instantiate(graph)
+    torch.manual_seed(0)
+    torch.save({k: torch.rand_like(v) if v.is_floating_point() else v for k, v in model.state_dict().items()}, weights)
+    model.load_state_dict(torch.load(weights))
+    data = proved_export(graph, tmp_path / "net.pt2", weights, inference=inference).data
+    image = torch.rand(2, 2, 5, 6)
+    found = torch.export.load(io.BytesIO(data)).module()(image)
+    torch.testing.assert_close(found, model.eval()(image), rtol=1e-3, atol=1e-4)
 
 
 def test_an_ending_that_means_nothing() -> None:

@@ -379,7 +379,7 @@ def test_a_network_of_many_forms_is_proved() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 8, 10, 19, 20])  # others have labels such as `eval`, which torch.export refuses
+@pytest.mark.parametrize("seed", [1, 2, 3, 8, 10, 13, 19, 20])
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
 def test_more_networks_of_many_forms_are_proved(seed: int, ending: str) -> None:
     assert exported_forms(seed, ending) in ("proved", "")

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 import archdsl
 from archdsl.compiler import check
-from archdsl.runtime.bands import _normalised
+from archdsl.runtime.whole_images import normalised
 from archdsl.transform.parallel import parallel
 from tests.helpers import source_of
 from tests.ranks import run_ranks
@@ -155,7 +155,7 @@ def options() -> dict[str, Any]:
 
 
 def synchronised(module: nn.SyncBatchNorm, x: Tensor) -> Tensor:
-    return _normalised(module, slice(None), dist.get_world_size() * x[0, 0].numel(), module.process_group, x)
+    return normalised(module, slice(None), dist.get_world_size() * x[0, 0].numel(), module.process_group, x)
 
 
 def compare(found: list[dict[str, dict[str, list[float]]]], cases: Mapping[str, Case]) -> None:

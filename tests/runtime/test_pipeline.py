@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import archdsl
-from archdsl.common.choices import Schedule
+from archdsl.common.choices import SCHEDULES, Schedule
+from archdsl.compiler import checked
+from archdsl.graph import Graph
+from archdsl.runtime.loading import instantiate
 from tests.helpers import source_of
 from tests.ranks import run_ranks
 
@@ -27,21 +33,28 @@ model u {
 """
 BATCH = 8
 
-Case = tuple[str | archdsl.Source, tuple[int, ...], Schedule, int]
+Case = tuple[archdsl.Source | Graph, tuple[int, ...], Schedule, int]
 TINY: dict[str, Case] = {
     "1f1b": (source_of(U), (3, 8, 8), "1f1b", 4),
     "interleaved": (source_of(U), (3, 8, 8), "interleaved", 4),
 }
-LARGER: dict[str, Case] = {
-    f"{name} {schedule}": (spec, size, schedule, 4)
-    for name, spec, size in (
-        ("unet", "unet:unet_padded", (3, 32, 32)),
-        ("densenet", "densenet:densenet121", (3, 64, 64)),
-        ("mobilenet", "mobilenet:mobilenet_v3_small", (3, 64, 64)),
-        ("swin", "swin:swin_t", (3, 64, 64)),
-    )
-    for schedule in ("gpipe", "1f1b", "interleaved", "interleaved-gpipe")
+LARGER: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "unet": ("unet:unet_padded", {"width": 4, "depth": 3}, (3, 32, 32)),
+    "densenet": ("densenet:densenet", {"counts": [3, 2, 2, 2], "growth": 4, "width": 8, "classes": 5}, (3, 64, 64)),
+    "mobilenet": ("mobilenet:mobilenet_v3_small", {"classes": 5}, (3, 64, 64)),
+    "swin": (
+        "swin:swin",
+        {"width": 8, "depths": [2, 2], "heads": [2, 4], "drop_rate": 0.0, "window": 4, "size": 32, "classes": 5},
+        (3, 32, 32),
+    ),
 }
+
+
+def larger(name: str) -> dict[str, Case]:
+    """A network of the library, narrow, under each schedule."""
+    spec, values, size = LARGER[name]
+    graph = archdsl.check(spec, **values)
+    return {schedule: (graph, size, schedule, 4) for schedule in SCHEDULES}
 
 
 def mean_square(output: Any, target: Tensor) -> Tensor:
@@ -49,9 +62,9 @@ def mean_square(output: Any, target: Tensor) -> Tensor:
     return torch.stack([(part - target.reshape(-1, *[1] * (part.dim() - 1))).square().mean() for part in parts]).sum()
 
 
-def network_of(spec: str | archdsl.Source) -> nn.Module:
+def network_of(spec: archdsl.Source | Graph) -> nn.Module:
     torch.manual_seed(0)
-    network = archdsl.load(spec, dtype=torch.float64)
+    network = instantiate(checked(spec), dtype=torch.float64)
     for module in network.modules():
         if hasattr(module, "p"):
             module.p = 0.0
@@ -100,12 +113,11 @@ def tiny() -> dict[str, Any]:
     return work(TINY, True)
 
 
-def larger_training() -> dict[str, Any]:
-    return work(LARGER, True)
+def both_modes(name: str) -> list[dict[str, Any]]:
+    return [work(larger(name), training) for training in (True, False)]
 
 
-def larger_evaluation() -> dict[str, Any]:
-    return work(LARGER, False)
+larger_unet, larger_densenet, larger_mobilenet, larger_swin = (partial(both_modes, name) for name in LARGER)
 
 
 def compare(found: list[dict[str, Any]], cases: Mapping[str, Case], training: bool) -> None:
@@ -145,9 +157,65 @@ def test_gradients_are_those_of_the_whole(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize("work", ["larger_training", "larger_evaluation"])
-def test_gradients_of_larger_networks(work: str, ranks: int, tmp_path: Path) -> None:
-    compare(run_ranks(tmp_path, ranks, __name__, work, timeout=600), LARGER, work == "larger_training")
+@pytest.mark.parametrize("name", LARGER)
+def test_gradients_of_larger_networks(name: str, ranks: int, tmp_path: Path) -> None:
+    found = run_ranks(tmp_path, ranks, __name__, f"larger_{name}", timeout=200)
+    for number, training in enumerate((True, False)):
+        compare([rank[number] for rank in found], larger(name), training)
+
+
+def sharded() -> tuple[list[float], dict[str, Tensor]]:
+    """Losses of five steps of two copies, whose stages are in parts, and the gradients of the first step."""
+    spec, size, schedule, microbatches = TINY["1f1b"]
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("shard", "stage"))
+    state = network_of(spec).eval().state_dict()
+
+    def wrap(stage: nn.Module) -> nn.Module:
+        stage.load_state_dict({key: state[key] for key in stage.state_dict()})
+        return fully_shard(stage.eval(), mesh=mesh["shard"])
+
+    made = archdsl.pipeline(
+        spec,
+        batch=BATCH // 2,
+        microbatches=microbatches,
+        loss=mean_square,
+        schedule=schedule,
+        size=size,
+        dtype=torch.float64,
+        group=mesh["stage"].get_group(),
+        wrap=wrap,
+    )
+    optimizer = torch.optim.SGD(made.parameters(), 0.01)
+    images, target = (part.chunk(2)[mesh["shard"].get_local_rank()] for part in batch_of(size))
+    losses, gradients = [], {}
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = made.step(images, target=target)
+        losses.append(0.0 if loss is None else loss.item())
+        named = [item for module in made.modules.values() for item in module.named_parameters()]
+        gradients = gradients or {name: p.grad.full_tensor() for name, p in named}  # type: ignore[union-attr,operator]
+        optimizer.step()
+    return losses, gradients
+
+
+@pytest.mark.long
+def test_stages_in_parts(tmp_path: Path) -> None:
+    """Each stage of a pipeline may be sharded by FSDP, over the copies of the pipeline."""
+    found = run_ranks(tmp_path, 4, __name__, "sharded")
+    network, (images, target) = network_of(TINY["1f1b"][0]).eval(), batch_of(TINY["1f1b"][1])
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
+    for step in range(5):
+        optimizer.zero_grad()
+        loss = mean_square(network(images), target)
+        loss.backward()
+        if step == 0:
+            for _, gradients in found:
+                for name, gradient in gradients.items():
+                    wanted = network.get_parameter(name).grad
+                    assert wanted is not None
+                    torch.testing.assert_close(gradient, wanted, rtol=1e-9, atol=1e-12)
+        assert sum(losses[step] for losses, _ in found) / 2 == pytest.approx(loss.item(), rel=1e-10)
+        optimizer.step()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ MOST_SIZES = 4
 """The most sizes that a box or an arrow lists."""
 
 
+ONLY_IN_TRAINING = "only in training"
+"""The note of an output `if training`."""
+
 ALL = Detail()
 
 
@@ -100,7 +103,7 @@ class Captions:
                 return Caption((node.path,), notes=(self.size(Tensor(node.id)),))
             case "output":
                 assert part.output is not None
-                notes = (self.size(part.output.tensor), *(["only in training"] if part.output.training else []))
+                notes = (self.size(part.output.tensor), *([ONLY_IN_TRAINING] if part.output.training else []))
                 return Caption((part.output.name or "output",), notes=notes)
             case "merge":
                 return self._merge(part)
@@ -217,7 +220,11 @@ class Captions:
         return Caption((sign,), notes=tuple(notes))
 
     def operation(self, node: Node) -> str:
-        return node.operation.caption_for(self.graph.shapes(node.inputs)) if node.inputs else node.operation.caption(1)
+        operation = node.operation
+        text = operation.caption_for(self.graph.shapes(node.inputs)) if node.inputs else operation.caption(1)
+        for name in operation.minor if self.detail.small else ():
+            text = text.removesuffix(f", {getattr(operation, name)}")
+        return text
 
     def _throughout(self, node: Node, part: Part) -> str:
         """The caption of a node of a box, with the range of what varies where it is repeated: `droppath 0…0.1`."""

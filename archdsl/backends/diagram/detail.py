@@ -1,4 +1,4 @@
-"""How much a figure tells: all, or, where it must be small, less and less, by rank."""
+"""How much text a figure has: all, or, where it must be small, less and less, by rank."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Detail:
     follows: bool = True
     """The layers before or after the main layer of a box, such as a normalisation and an activation."""
     names: bool = True
-    """The names of convolutions, which their colour tells as well."""
+    """The names of convolutions, which their colour shows as well."""
     arguments: int = 2
     """The most lines of a block's channels and arguments."""
     breadth: int = 44
@@ -34,7 +34,7 @@ class Detail:
     """A text below the figure."""
 
     def shorter(self) -> list[Detail]:
-        """This, and what is left if less and less is told."""
+        """This detail, and the lesser ones in order."""
         found = [self]
         for less in (
             {"shares": False, "breadth": 32},

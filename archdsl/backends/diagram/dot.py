@@ -229,15 +229,15 @@ class Writer:
         With `skips`, every skip carries one, too.
         """
         found: dict[Edge, list[str]] = {}
-        told = self.captions.detail.sizes
+        has_sizes = self.captions.detail.sizes
         labelled: set[Part] = set()
         for edge in picture.edges:
             several = len(edge.streams) > 1
-            if skips and edge.is_skip and told:
+            if skips and edge.is_skip and has_sizes:
                 found[edge] = self.captions.edge(edge)
             elif edge.tail in labelled or edge.is_skip:
                 continue
-            elif told and self._changes(edge):
+            elif has_sizes and self._changes(edge):
                 found[edge] = self.captions.given(edge)
                 labelled.add(edge.tail)
             elif several and edge.tail.kind != "entry":

@@ -1,4 +1,4 @@
-"""From a network to a figure: which form it takes, how far it is opened, and how much it tells, so that it fits."""
+"""From a network to a figure: which form it takes, how far it is opened, and how much text it has, so that it fits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archdsl.backends.diagram.grid import Words, on_grid, rows_of
 from archdsl.backends.diagram.labels import extent
 from archdsl.backends.diagram.layered import headings
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
-from archdsl.backends.diagram.layout import Box
+from archdsl.backends.diagram.layout import Box, Layout
 from archdsl.backends.diagram.matrices import draw_matrix, matrix_of
 from archdsl.backends.diagram.opening import (
     INSET_BUDGET,
@@ -126,8 +126,16 @@ def _wide(box: Box) -> float:
     return box[2] - box[0]
 
 
+def _beside(layout: Layout) -> int:
+    """The most boxes that are side by side."""
+    rooms = list(map(layout.box, layout.places))
+    return max(sum(low < (bottom + top) / 2 < high for _, low, _, high in rooms) for _, bottom, _, top in rooms)
+
+
 def in_columns(one: Drawn, writer: Writer, sheet: Sheet | None = None) -> Drawn:
     """A picture in columns or rows, where it is longer than a sheet, or than what can be looked at."""
+    if not one.cuttable:
+        return one
     direction = writer.style.direction
     left, bottom, right, top = one.box(writer)
     length = top - bottom if direction == "down" else right - left
@@ -211,18 +219,20 @@ class _Maker:
             share = min(fitting, key=lambda s: (_lacks(tersest[s])[0], -s))
             tries = [self.attempt(detail, share, sheet) for detail in details[:-1]]
             return self.drawing(min([*filter(lambda t: t.fits, tries), tersest[share]], key=_lacks), scale, ())
-        found = min(tersest.values(), key=lambda t: (max(t.size[0] - sheet.width, 0), t.size[1]))
+        tries = [*tersest.values(), self.attempt(details[-1], 0.0, sheet, wide=True)]
+        found = min(tries, key=lambda t: (max(t.size[0] - sheet.width, 0), t.size[1]))
         inches = " × ".join(f"{side * scale / 72:.1f}" for side in found.size)
         note = (
             f"the figure does not fit {width / 72:.1f} × {HIGHEST / 72:.1f} inches with text of {SMALLEST:g} points: "
-            f"the layers side by side take {inches} inches; see `--depth` and `--direction`"
+            f"up to {_beside(found.drawn[0].layout)} boxes are side by side, and the smallest figure found takes "
+            f"{inches} inches; `--depth` and `--direction` may help"
         )
         return self.drawing(found, scale, (note,))
 
     # ------------------------------------------------------------ one figure
 
-    def attempt(self, detail: Detail, share: float, sheet: Sheet | None) -> _Try:
-        """A figure of which so much is opened and told, on a sheet."""
+    def attempt(self, detail: Detail, share: float, sheet: Sheet | None, *, wide: bool = False) -> _Try:
+        """A figure with so much opened and so much text, on a sheet; a `wide` grid even if it is wider."""
         writer = self.writer(detail)
         if sheet is not None:
             writer.pad = LEAST_PAD
@@ -239,27 +249,42 @@ class _Maker:
                 return self._with_insets(
                     Drawn(flat, layout), insets(self.folder, opened, self._most(sheet)), writer, sheet
                 )
-        if self.request.forms_u and (grid := self._grid(share, writer, sheet)) is not None:
+        if (grid := self._grid(share, writer, sheet, wide=wide)) is not None:
             return grid
         opened = overview(self.folder, share)
         beside = insets(self.folder, opened, self._most(sheet))
         main = whole(self.folder, gathered(self.folder, self.folder.fold(graph.root, opened)))
         return self._with_insets(main, beside, writer, sheet)
 
-    def _grid(self, share: float, writer: Writer, sheet: Sheet | None) -> _Try | None:
+    def _grid(self, share: float, writer: Writer, sheet: Sheet | None, *, wide: bool) -> _Try | None:
         """A network that keeps several resolutions at once, if it can be drawn so, within the width of a sheet."""
         if (found := streams(self.folder, self.analysis, share)) is None:
             return None
         flat, opened = found
-        for tight, turned in ((False, False), (True, False), (True, True)) if sheet else ((False, False),):
+        tries: list[_Try] = []
+        for tight, turned in self._grids(sheet)[-1 if wide else 0 :]:
             if (rows := rows_of(flat, self.analysis, few=turned)) is None:
                 return None
             words = Words(writer.sizes(rows.picture), self._notes(flat, writer))
             layout = on_grid(rows, writer.measure, words, tight=tight, turned=turned)
-            if layout is not None and (sheet is None or _wide(layout.bounds()) <= sheet.width - 2 * writer.pad):
+            if layout is None:
+                continue
+            if sheet is None or wide or _wide(layout.bounds()) <= sheet.width - 2 * writer.pad:
                 beside = insets(self.folder, opened, self._most(sheet))
-                return self._with_insets(Drawn(rows.picture, layout), beside, writer, sheet)
-        return None
+                tries.append(self._with_insets(Drawn(rows.picture, layout, cuttable=False), beside, writer, sheet))
+                if tries[-1].fits:
+                    break
+        return tries[-1] if tries else None
+
+    def _grids(self, sheet: Sheet | None) -> list[tuple[bool, bool]]:
+        """The forms of a grid to try: tight or not, turned or not. It runs in the direction that was asked for; down,
+        only if the page is wide enough."""
+        rows, turned = [(False, False), (True, False)], [(False, True), (True, True)]
+        if not self.request.turned:
+            forms = [*rows, turned[1]]
+        else:
+            forms = [*turned, *rows] if self.request.looks.direction == "down" else rows
+        return forms if sheet is not None else forms[:1]
 
     @staticmethod
     def _notes(picture: Picture, writer: Writer) -> dict[Part, tuple[float, float]]:

@@ -32,6 +32,8 @@ class Drawn:
     heading: str = ""
     width: float = 0.0
     """The least width of its frame, in points."""
+    cuttable: bool = True
+    """Whether it may be cut into columns where it is long."""
 
     def moved(self, dx: float, dy: float) -> Drawn:
         return replace(self, layout=self.layout.moved(dx, dy))
@@ -49,6 +51,8 @@ class Drawn:
 
 def note_room(layout: Layout, part: Part, writer: Writer) -> Box | None:
     """The room of the lines beside the sign of a merge, left of where its arrow leaves, or below it."""
+    if part in layout.notes:
+        return layout.notes[part].box
     if not (notes := writer.notes(part)):
         return None
     if layout.notes_below:

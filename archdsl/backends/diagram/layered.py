@@ -12,7 +12,7 @@ from typing import Any
 import graphviz
 
 from archdsl.backends.diagram.dot import HEADING, NOTE, Writer
-from archdsl.backends.diagram.labels import LINE_HEIGHT, Line, table
+from archdsl.backends.diagram.labels import LINE_HEIGHT, Line, extent, table
 from archdsl.backends.diagram.layout import (
     TEXT_GAP,
     Box,
@@ -36,11 +36,14 @@ NODE_GAP, SMALL_GAP, RANK_GAP = 18.0, 11.0, 13.0
 TEXT_ROOM = LINE_HEIGHT * NOTE + TEXT_GAP
 """Points that a text under a box takes."""
 
+FEW_CURVES = 60
+"""The most arrows for which `dot` is asked for curves before it is known whether some are needed."""
+
 SOLID = ("layers", "block", "input", "output")
 """Kinds of parts whose arrows begin and end in the middle of a side."""
 
-SPREAD, WIDEST_STEP = 0.6, 60.0
-"""The share of a side over which several arrows arrive, and the most points between two of them."""
+SPREAD, APART = 0.6, 16.0
+"""The share of a side over which several arrows arrive, and the points between two of them where there is room."""
 
 MARGIN = 8.0
 """Points between a frame and what it holds."""
@@ -52,8 +55,10 @@ BULGE = 22.0
 def lay_out(pictures: Sequence[Picture], writer: Writer) -> list[Layout]:
     """The layouts of pictures, independent of each other. Raises DrawingError."""
     questions = [_Question(picture, writer) for picture in pictures]
-    found = layouts([question.text() for question in questions])
-    return [question.read(layout) for question, layout in zip(questions, found, strict=True)]
+    found = layouts([question.text(curves=question.is_small) for question in questions])
+    read = [question.read(layout) for question, layout in zip(questions, found, strict=True)]
+    again = layouts([q.text(curves=True) for q, layout in zip(questions, read, strict=True) if layout is None])
+    return [layout or question.read(again.pop(0)) for question, layout in zip(questions, read, strict=True)]  # type: ignore[misc]
 
 
 def headings(layout: Layout, writer: Writer) -> dict[Part, float]:
@@ -87,6 +92,9 @@ class _Question:
             edge.tail: (edge, lines, label_size(lines)) for edge, lines in writer.sizes(picture).items()
         }
 
+        boxes = [part for part in picture.boxes() if part.kind == "merge"]
+        self.notes = {part: (lines, extent(lines)) for part in boxes if (lines := writer.notes(part))}
+
         # Branches begin at one height, whether or not there is a text below their first box.
         rows = [row for frame in [None, *self.frames] for row in self._branches(frame)]
         self.spaced = {p for row in rows if any(p in self.texts for p in row) for p in row} if self.down else set()
@@ -103,11 +111,17 @@ class _Question:
 
     # ------------------------------------------------------------ the question
 
-    def text(self) -> str:
+    @property
+    def is_small(self) -> bool:
+        """Whether `dot` finds the curves of all arrows in no time."""
+        return len(self.picture.edges) <= FEW_CURVES
+
+    def text(self, *, curves: bool) -> str:
+        """The question; without `curves`, which are only for arrows that find no way at right angles."""
         dot = graphviz.Digraph(name="network")
         node_gap = SMALL_GAP if self.writer.captions.detail.small else NODE_GAP
         gaps = {"nodesep": f"{node_gap / 72:.4f}", "ranksep": f"{RANK_GAP / 72:.4f}"}
-        dot.attr(rankdir="TB" if self.down else "LR", **gaps)
+        dot.attr(rankdir="TB" if self.down else "LR", splines="true" if curves else "none", **gaps)
         dot.attr("node", label="", shape="box", fixedsize="true")
         dot.attr("edge", arrowsize="0.6")
         self._write(dot, self.picture.parts, None)
@@ -194,6 +208,8 @@ class _Question:
     def _room(self, part: Part) -> Size:
         """The size of a box, with the text beside it, and the room in which its arrows part."""
         width, height = self.writer.measure(part)
+        if part in self.notes:  # on the left; boxes are as wide to the right, so that their arrows run in the middle
+            width, height = 2 * self._aside(part)[1], height + 2 * max(self.notes[part][1][1] - RANK_GAP, 0)
         if part in self.texts and part.kind == "entry":  # several beside each other
             _, _, (text_width, text_height) = self.texts[part]
             return (max(width, text_width), height) if self.down else (width, max(height, text_height))
@@ -205,10 +221,17 @@ class _Question:
         turn = TURN if part in self.forks and part.kind != "merge" else 0.0
         return (width, height + turn) if self.down else (width + turn, height)
 
+    def _aside(self, part: Part) -> tuple[float, float]:
+        """How far from the middle of a merge its note ends and begins: beside its sign, and the text below it."""
+        width = self.writer.measure(part)[0]
+        if part in self.texts and self.down:
+            width = max(width, self.texts[part][2][0])
+        return width / 2 + 4, width / 2 + 4 + self.notes[part][1][0]
+
     # ------------------------------------------------------------ the answer
 
-    def read(self, found: dict[str, Any]) -> Layout:
-        """The layout that Graphviz gave as JSON."""
+    def read(self, found: dict[str, Any]) -> Layout | None:
+        """The layout that Graphviz gave as JSON; None if it lacks a curve that is needed."""
         layout = Layout()
         objects = found.get("objects", [])
         parts = {part.id: part for top in self.picture.parts for part in top.walk()}
@@ -231,16 +254,24 @@ class _Question:
                 layout.labels[edge] = Label(lines, size, at)
             elif part in self.spaced:
                 layout.places[part] = (x, y + TEXT_ROOM / 2)
+            if part in self.notes:
+                lines, (width, height) = self.notes[part]
+                (x, y), middle = layout.places[part], layout.sizes[part][1] / 2
+                at = (x - self._aside(part)[0] - width / 2, y - middle - height / 2 + 2)
+                layout.notes[part] = Label(lines, (width, height), at)
         ends = {(edge.tail.id, edge.head.id): edge for edge in self.picture.edges}
         swings = {
             ends[objects[thing["tail"]]["name"], objects[thing["head"]]["name"]]: thing["pos"]
             for thing in found.get("edges", [])
+            if "pos" in thing
         }
-        self._lead(layout, swings)
-        return self._squeezed(layout)
+        return self._squeezed(layout) if self._lead(layout, swings) else None
 
-    def _lead(self, layout: Layout, swings: Mapping[Edge, str]) -> None:
-        """Finds the routes of all arrows: inner ones first, since frames grow by what runs in them."""
+    def _lead(self, layout: Layout, swings: Mapping[Edge, str]) -> bool:
+        """Finds the routes of all arrows: inner ones first, since frames grow by what runs in them.
+
+        Gives whether all have one.
+        """
         self._frame(layout, self.picture.parts)
 
         def order(edge: Edge) -> tuple[object, ...]:
@@ -259,9 +290,12 @@ class _Question:
                 corners = router.find(edge)
                 if corners is not None:
                     layout.lead(edge, corners)
-                else:
+                elif edge in swings:
                     layout.routes[edge] = self._swing(layout, edge, swings[edge])
+                else:
+                    return False
             self._frame(layout, self.picture.parts)
+        return True
 
     def _landings(self, layout: Layout) -> dict[Edge, float]:
         """How far beside the middle of a layer or block each of several arrows arrives, in the order of their tails.
@@ -276,13 +310,11 @@ class _Question:
                 continue
             if len(several) < 2 or head.kind not in SOLID:
                 continue
-            several.sort(key=lambda edge: layout.places[edge.tail][axis] * (1 if self.down else -1))
-            side, at = layout.sizes[head][axis], layout.places[head][axis]
-            step = min(SPREAD * side / (len(several) - 1), WIDEST_STEP)
-            straight = [n for n, edge in enumerate(several) if abs(layout.places[edge.tail][axis] - at) < 1]
-            middle = straight[0] if straight else (len(several) - 1) / 2
-            for number, edge in enumerate(several):
-                found[edge] = max(-SPREAD * side / 2, min(SPREAD * side / 2, step * (number - middle)))
+            at, sign = layout.places[head][axis], 1 if self.down else -1
+            wanted = {edge: sign * (layout.places[edge.tail][axis] - at) for edge in several}
+            several.sort(key=lambda edge: wanted[edge])
+            places = spread([wanted[edge] for edge in several], SPREAD * layout.sizes[head][axis] / 2)
+            found |= zip(several, places, strict=True)
         return found
 
     def _leaves_room(self, edge: Edge, side: float) -> bool:
@@ -295,7 +327,7 @@ class _Question:
         """Without the room between layers that `dot` leaves for the sides of frames."""
         low, high = (1, 3) if self.down else (0, 2)
         rooms = list(map(layout.box, layout.places))
-        rooms += [label.box for label in layout.labels.values()]
+        rooms += [label.box for label in (*layout.labels.values(), *layout.notes.values())]
         intervals = [(room[low], room[high]) for room in rooms]
         for part in self.forks:
             x, y = layout.places[part]
@@ -315,6 +347,8 @@ class _Question:
         for part in parts:
             if not part.children:
                 rooms.append(layout.box(part))
+                if part in layout.notes:
+                    rooms.append(layout.notes[part].box)
                 if part in self.texts:
                     label = layout.labels[self.texts[part][0]]
                     rooms.append(label.box)
@@ -359,6 +393,24 @@ class _Question:
         x1, y1 = points[0]
         start = (min(max(x1, left), right), min(max(y1, bottom), top))
         return [start, *straight(start, points[0]), *points[1:]]
+
+
+def spread(wanted: Sequence[float], limit: float) -> list[float]:
+    """Places on a side, from -limit to limit, for arrows that come from `wanted`, in order: as near to these as leaves
+    them apart. One that comes straight, from about 0, keeps its way."""
+    straight = next((n for n, at in enumerate(wanted) if abs(at) < 1), None)
+    last = len(wanted) - 1
+    steps = max(straight, last - straight, 1) if straight is not None else max(last, 1) / 2
+    gap = min(APART, limit / steps)
+    found = [max(-limit, min(limit, at)) for at in wanted]
+    if straight is not None:
+        found[straight] = 0.0
+    for n in range(1, last + 1):
+        found[n] = max(found[n], found[n - 1] + gap) if n != straight else found[n]
+    for n in range(last, -1, -1):
+        highest = limit if n == last else found[n + 1] - gap
+        found[n] = min(found[n], highest)
+    return found
 
 
 def _space(width: float, height: float) -> str:

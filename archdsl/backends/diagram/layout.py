@@ -55,6 +55,8 @@ class Layout:
     frames: dict[Part, Box] = field(default_factory=dict)
     routes: dict[Edge, list[Point]] = field(default_factory=dict)
     labels: dict[Edge, Label] = field(default_factory=dict)
+    notes: dict[Part, Label] = field(default_factory=dict)
+    """The texts beside the signs of merges that have a place of their own."""
     corners: dict[Edge, list[Point]] = field(default_factory=dict)
     continued: dict[Part, list[Box]] = field(default_factory=dict)
     """The further pieces of frames that are cut."""
@@ -75,7 +77,7 @@ class Layout:
         yield from map(self.box, self.places)
         yield from self.frames.values()
         yield from (box for boxes in self.continued.values() for box in boxes)
-        yield from (label.box for label in self.labels.values())
+        yield from (label.box for label in (*self.labels.values(), *self.notes.values()))
 
     def bounds(self) -> Box:
         return union([*self.boxes(), *((x, y, x, y) for route in self.routes.values() for x, y in route)])
@@ -94,6 +96,7 @@ class Layout:
         )
         for edge, corners in self.corners.items():
             layout.lead(edge, [to(corner) for corner in corners])
+        layout.notes = {part: Label(note.lines, note.size, to(note.at)) for part, note in self.notes.items()}
         layout.notes_below = self.notes_below
         layout.continued = {p: [(*to(b[:2]), *to(b[2:])) for b in boxes] for p, boxes in self.continued.items()}
         return layout

@@ -40,6 +40,9 @@ CROWD = 60
 INSET_BUDGET = 14
 """The most boxes of a folded block's inset."""
 
+LARGER = 2
+"""How many times as many boxes an inset may have that would else not be opened at all, and in which branches meet."""
+
 MOST_INSETS = 16
 """The most insets that are thought of for a page."""
 
@@ -229,6 +232,9 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BU
         scope = sole(box.scope)
         inside = [folder.fold(scope, within(scope, levels)) for levels in (1 << 30, 2, 1, 0)]
         parts = next((p for p in inside if 1 < len(boxes(p)) <= most), None)
+        large = parts is None and _branches(folder, inside[-1]) and len(boxes(inside[-1])) <= LARGER * most
+        if large:
+            parts = inside[-1]
         repeated = scope.kind == "body"  # how often, no argument of a call says
         wiring = (
             "body" if repeated else kind(scope),
@@ -248,8 +254,7 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BU
             continue
         shown += boxes(parts)
         nested |= {kind(p.scope) for top in parts for p in top.walk() if p.kind == "open" and p.scope is not None}
-        branches = any(p.kind == "merge" for p in boxes(parts)) or len(folder.structure.results(inside_of(parts))) > 1
-        found[wiring] = Inset(scope, parts, (0, not branches, len(found)))
+        found[wiring] = Inset(scope, parts, (0, large or not _branches(folder, parts), len(found)))
     # The first of its kind is the one in which most kinds of branches meet.
     richest: dict[Hashable, list[Inset]] = {}
     for inset in sorted((i for i in found.values() if i.parts), key=lambda inset: (-_signs(inset.parts), inset.rank)):
@@ -258,6 +263,11 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BU
         for number, inset in enumerate(variants_of_one):
             inset.rank = (number, *inset.rank[1:])
     return sorted(found.values(), key=lambda inset: inset.rank)
+
+
+def _branches(folder: Folder, parts: list[Part]) -> bool:
+    """Whether branches meet in a block, or it gives several results."""
+    return any(p.kind == "merge" for p in boxes(parts)) or len(folder.structure.results(inside_of(parts))) > 1
 
 
 def _signs(parts: list[Part]) -> int:

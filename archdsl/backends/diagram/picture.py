@@ -181,6 +181,7 @@ class Folder:
         waiting: list[Node] = []
         """Nodes that belong to the box of the next one."""
         inside = self._windows(members)
+        leads = self._begins_with_dropout(members)
         until = 0
         for at, member in enumerate(members):
             if at < until:
@@ -196,13 +197,18 @@ class Folder:
                 parts.append(self._window(members[at:until], opened))
             elif not member.operation.drawn:
                 waiting.append(member)
-            elif waiting or not (parts and self._joins(parts[-1], member)):
+            elif waiting or not parts or (leads and member.operation.ends_box) or not self._joins(parts[-1], member):
                 parts.append(Part(self._kind(member), [(*waiting, member)]))
                 waiting = []
             else:
                 parts[-1].times[0] += (member,)
         parts += [Part("layers", [(node,)]) for node in waiting]
         return collapse(parts, self.structure)
+
+    @staticmethod
+    def _begins_with_dropout(members: Sequence[Node | Scope]) -> bool:
+        """Whether regularisations stand before layers, so that those behind others belong to the next one, too."""
+        return bool(members) and isinstance(members[0], Node) and members[0].operation.ends_box
 
     def _windows(self, members: Sequence[Node | Scope]) -> dict[int, int]:
         """Where bodies of `windows` begin and end among the members: the first cut, and what follows the last join."""

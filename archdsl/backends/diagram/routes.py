@@ -30,6 +30,9 @@ FARTHEST = 260.0
 CORNER, CROSSING, ON_ANOTHER = 20.0, 60.0, 400.0
 """The costs of a corner, of a crossing, and of running on another arrow, in points of length."""
 
+BESIDE = 6.0
+"""Points beside its place at which one of several arrows may arrive."""
+
 STEP = 64.0
 """The height of a bucket of the index, and the width of a column, in points."""
 
@@ -72,7 +75,7 @@ class Router:
         self._level: dict[int, list[Segment]] = {}
         rooms: list[tuple[Box, Part | None]] = [(layout.box(p), None) for p in layout.places]
         rooms += [(frame, part) for part, frame in layout.frames.items()]
-        for label in layout.labels.values():
+        for label in (*layout.labels.values(), *layout.notes.values()):
             left, bottom, right, top = label.box
             rooms.append(((left + 1, bottom + 1, right - 1, top - 1), None))
         unders = {edge.tail: self._below(edge) for edge in layout.labels}
@@ -138,12 +141,14 @@ class Router:
                 yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
             return
         under, top = self._under.get(edge.tail, tail[1]), head[3]
-        levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5]
+        entered = set(self.frames[edge.head]) - set(self.frames[edge.tail])
+        above = [self._turned(self.layout.frames[part])[3] + CLEAR for part in entered if part in self.layout.frames]
+        levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5, *above]
         levels = [level for level in levels if top + ARROW + 2 < level < under]
         if (shift := self.landings.get(edge, 0.0)) and not edge.is_skip:  # as if its head were there
             x = middle(head)[0] + shift
-            head = (x - 6, head[1], x + 6, head[3])
-        yield from self._straight(tail, head, under)
+            head = (x - BESIDE, head[1], x + BESIDE, head[3])
+        yield from self._straight(tail, head, under, BESIDE if shift else 0.0)
         yield from self._bent(edge, tail, head, under, levels)
         for lane in self._lanes(tail, head, under, inside):
             yield from self._along(lane, edge, tail, head, under, levels)
@@ -184,7 +189,8 @@ class Router:
         """Whether an arrow may begin at the side of its tail."""
         return edge.tail.kind in ("entry", "merge") or edge.tail in self.forks
 
-    def _straight(self, tail: Box, head: Box, under: float) -> Iterator[list[Point]]:
+    def _straight(self, tail: Box, head: Box, under: float, slack: float) -> Iterator[list[Point]]:
+        """A straight way; it may arrive so far from where it should."""
         (x1, _), (x2, _), top = middle(tail), middle(head), head[3]
         if under <= top:
             return
@@ -193,6 +199,8 @@ class Router:
             return
         # One end may be a little beside the middle of its box.
         reach = [min((b[2] - b[0]) / 4, 30.0) if b[2] - b[0] > 30 else 0.0 for b in (tail, head)]
+        if abs(x1 - x2) <= slack:
+            yield [(x1, under), (x1, top)]
         if abs(x1 - x2) <= max(reach):
             x = x2 if reach[0] >= reach[1] else x1
             yield [(x, under), (x, top)]

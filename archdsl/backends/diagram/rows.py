@@ -41,7 +41,9 @@ class Rows:
             cells = layers.row(member)
             is_scope = isinstance(member, Scope)
             place = self._place(member)
-            around = self._places[member.parent if isinstance(member, Scope) else member.scope]  # type: ignore[index]
+            inside = member.parent if isinstance(member, Scope) else member.scope
+            assert inside is not None
+            around = self._places[inside]
             places = [*place, *around]
             if isinstance(member, Scope):
                 self._scopes[member] = number

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import hypot, sqrt
 
-from archdsl.backends.diagram.captions import family, letter
+from archdsl.backends.diagram.captions import ONLY_IN_TRAINING, family, letter
 from archdsl.backends.diagram.dot import Writer, strokes
 from archdsl.backends.diagram.formats import Direction
 from archdsl.backends.diagram.kernels import kernels
@@ -164,8 +164,9 @@ class Figure:
         count = [f"× {part.count}"] if part.count > 1 else []
         shared = captions.reuse(part)
         count += [f"({letter(shared)})"] if shared is not None else []
-        told = [Words(line, SMALL, theme.text, not self.terse) for line in broken(words, count)]
-        return [*found, *told] if self.terse else [*told, *found]
+        texts = [Words(line, SMALL, theme.text, not self.terse) for line in broken(words, count)]
+        last = self._muted(ONLY_IN_TRAINING if part.output is not None and part.output.training else "")
+        return [*found, *texts, *last] if self.terse else [*texts, *found, *last]
 
     def _muted(self, text: str) -> list[Words]:
         return [Words(text, SMALL, self.theme.muted)] if text else []

@@ -76,7 +76,8 @@ class _Wrapping:
         self.down = down
         self.frames = {part: self.span(box) for part, box in layout.frames.items()}
         self.solid = [self.span(layout.box(part)) for part in layout.places]
-        self.solid += [self.span(label.box) for label in layout.labels.values()] + [self.span(box) for box in rooms]
+        texts = [*layout.labels.values(), *layout.notes.values()]
+        self.solid += [self.span(text.box) for text in texts] + [self.span(box) for box in rooms]
         for part, frame in self.frames.items():
             top = headings.get(part, 0.0) if down else 0.0
             self.solid.append(Span(frame.start, frame.start + top + MARGIN, frame.low, frame.high))
@@ -158,7 +159,7 @@ class _Wrapping:
         if not cuts or max(pieces) > WORTH * (last - first):
             return self.layout
         columns = self._columns([first, *cuts, last])
-        found = Layout(sizes=self.layout.sizes)
+        found = Layout(sizes=self.layout.sizes, notes_below=self.layout.notes_below)
 
         def column(along: float) -> _Column:
             return columns[min(max(bisect_right(cuts, along), 0), len(columns) - 1)]
@@ -171,6 +172,9 @@ class _Wrapping:
             found.places[part] = moved(place, column(self.at(place)[0]))
         for edge, label in self.layout.labels.items():
             found.labels[edge] = Label(label.lines, label.size, moved(label.at, column(self.at(label.at)[0])))
+        for part, note in self.layout.notes.items():
+            home = column(self.at(self.layout.places[part])[0])
+            found.notes[part] = Label(note.lines, note.size, moved(note.at, home))
         self._frame(found, columns)
         crossing = {edge: cut for cut, edge in gaps.items() if cut in cuts}
         for edge, route in self.layout.routes.items():

@@ -69,8 +69,8 @@ def write_module(
     """The source of a checked network's module, with its companion. The same network gives the same bytes.
 
     `folding` is given for the form of a network for inference, and says how its weights come about. `parallel` says how
-    a training is spread over devices, and gives the file a function for it. `beside` is
-    given for one of several modules of a file, which does not say which sizes an export may leave free.
+    a training is spread over devices, and gives the file a function for it. `beside` is given for one of several
+    modules of a file, which does not say which sizes an export may leave free.
     """
     firsts = recompute.grown | recompute.bodies  # which concatenate along the second axis
     layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST

@@ -86,9 +86,9 @@ class Cell:
     height: int = 0
     chain: bool = False
     recomputed: bool = False
+    """Whether its activations are not kept for the backward pass."""
     grows: bool = False
     """Whether it is the body of a dense connection that takes the features one by one."""
-    """Whether its activations are not kept for the backward pass."""
     arguments: dict[str, object] = field(default_factory=dict)
     """The values that the constructor of its class takes, once the class is known."""
 
@@ -123,7 +123,7 @@ class Syntax:
 
     @staticmethod
     def of(body: tree.Block | tree.Model | tree.Item) -> Syntax:
-        """That of a block, a model, or an item that opens a scope."""
+        """The syntax of a block, a model, or an item that opens a scope."""
         found = Syntax()
         if isinstance(body, tree.Block | tree.Model):
             found.regions = found._statements(body.body.statements)
@@ -243,9 +243,9 @@ def size_references(graph: Graph) -> dict[Node, Sizes]:
     found: dict[Node, Sizes] = {}
     latest: dict[tuple[Scope | None, object], Tensor] = {}
     given: dict[tuple[Scope, object], Sizes] = {}
-    """What gave a size in a body before: its results have that size, too, but nobody would ask them."""
+    """What gave a size to a node of the same body before: later nodes take it from there, too."""
     for node in graph.nodes():
-        wanted = node.operation.sized(graph.shapes(node.inputs), node.shapes)  # type: ignore[arg-type]
+        wanted = node.operation.sized(graph.shapes(node.inputs), node.shapes)
         if dims.free_sizes(*wanted) and (node.scope, wanted) in given:
             found[node] = given[(node.scope, wanted)]
         elif dims.free_sizes(*wanted):
@@ -259,7 +259,7 @@ def size_references(graph: Graph) -> dict[Node, Sizes]:
             if len(found[node].tensors) == 1 and found[node].tensors[0] not in node.inputs:
                 given[(node.scope, wanted)] = found[node]
         for index, shape in enumerate(node.shapes):
-            spatial = shape[1:]  # type: ignore[index]
+            spatial = shape[1:]
             latest[(node.scope, spatial)] = latest[(None, spatial)] = Tensor(node.id, index)
     return found
 
@@ -366,7 +366,7 @@ class Repeats:
 
     @staticmethod
     def of(graph: Graph, references: dict[Node, Sizes]) -> Repeats:
-        """Those of a graph. The sizes of later calls are found as in the first ones, which changes `references`."""
+        """The repeats of a graph. Sizes of later calls are found as in the first ones, which changes `references`."""
         found = Repeats()
         firsts: dict[str, Node | Scope] = {}
         for member in graph.root.walk():
@@ -405,7 +405,7 @@ def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms
     sizes = references.get(node)
     key = (id(node.operation), shapes, sizes.text if sizes is not None else "")
     if key not in forms:
-        form = node.operation.torch(shapes, node.shapes)  # type: ignore[arg-type]
+        form = node.operation.torch(shapes, node.shapes)
         forms[key] = form if sizes is None else with_size(form, sizes.text)
     implied = "" if node.call is not None else node.operation.name
     site = (node.span.start, node.span.end, implied)

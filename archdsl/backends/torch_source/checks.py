@@ -168,7 +168,7 @@ def check_of_choice(name: str, model: str, choice: Choice, mode: Mode) -> py.Fun
 
 
 def _of_progression(valid: SizeSet) -> tuple[list[py.Statement], list[str | py.Expr]] | None:
-    """The test of one residue from a minimum on, and what tells the nearest sizes; None for other sets."""
+    """The test of one residue from a minimum on, and the code for the nearest sizes; None for other sets."""
     if valid.progression is None:
         return None
     modulus, residue, minimum = valid.progression
@@ -187,7 +187,7 @@ def _of_progression(valid: SizeSet) -> tuple[list[py.Statement], list[str | py.E
 
 
 def _of_any(valid: SizeSet) -> tuple[list[py.Statement], list[str | py.Expr]]:
-    """The test of any set, and what tells the nearest sizes, which are looked for one by one where none is far."""
+    """The test of any set, and the code for the nearest sizes, which are looked for one by one where none is far."""
     threshold, pattern, _ = valid.form
     fits = py.Function(
         "fits", [py.Parameter("n", py.Var("int"))], py.Var("bool"), [py.Do(code(valid.python("n")), "return")]

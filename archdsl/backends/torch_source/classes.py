@@ -42,7 +42,7 @@ class Classifier:
 
     graph: Graph
     cells: Sequence[Cell]
-    """Those of all scopes, inner before outer."""
+    """The cells of all scopes, inner before outer."""
     overwriting: Overwriting
     plainness: Plainness = Plainness.READABLE
     groups: dict[object, list[Cell]] = field(default_factory=dict)

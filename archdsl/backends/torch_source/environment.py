@@ -22,7 +22,7 @@ class Names:
     known: dict[str, Expr]
     syntax: Syntax
     constants: Mapping[str, Expr] = field(default_factory=dict)
-    """Those of the file, which others hide."""
+    """The file's own names, which inner ones hide."""
 
     def __post_init__(self) -> None:
         self.known = {**self.constants, **self.known}

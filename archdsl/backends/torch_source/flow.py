@@ -246,15 +246,15 @@ class Router:
 
     def find(self, segment: Segment, wanted: Wanted) -> Value | None:
         """The value with this row, made if need be; None if there is none."""
-        return self.standing(segment, wanted, None) or self.made(segment, wanted, None)
+        return self.existing(segment, wanted, None) or self.made(segment, wanted, None)
 
-    def standing(self, segment: Segment, wanted: Wanted, limit: int | None) -> Value | None:
+    def existing(self, segment: Segment, wanted: Wanted, limit: int | None) -> Value | None:
         lane, tensor = next(iter(wanted.items()))
         for value in reversed(segment.at(lane, tensor)):
             if (limit is None or value.time < limit) and all(value.row[i] == t for i, t in wanted.items()):
                 return value
         outer = self.outer(segment, wanted)
-        return None if outer is None or segment.around is None else self.standing(segment.around, outer, segment.start)
+        return None if outer is None or segment.around is None else self.existing(segment.around, outer, segment.start)
 
     @staticmethod
     def outer(segment: Segment, wanted: Wanted) -> Wanted | None:
@@ -294,7 +294,7 @@ class Router:
                 if value is not None:
                     own = True
                 else:
-                    value = self.standing(inner, part, None)
+                    value = self.existing(inner, part, None)
                 if value is None:
                     return None
             branches.append(value)
@@ -302,7 +302,7 @@ class Router:
             return None
         passed: Value | None = None
         if rest:
-            passed = self.standing(segment, rest, start) or self.made(segment, rest, start)
+            passed = self.existing(segment, rest, start) or self.made(segment, rest, start)
             if passed is None:
                 return None
         row: list[Tensor | None] = [None] * segment.group.count
@@ -351,7 +351,7 @@ class Router:
         first = {group.above[lane]: t for lane, t in wanted.items() if group.rounds[lane] == 0}
         if not first or not any(group.rounds[lane] for lane in wanted):
             return None
-        start = self.standing(segment.around, first, segment.start) or self.made(segment.around, first, segment.start)
+        start = self.existing(segment.around, first, segment.start) or self.made(segment.around, first, segment.start)
         if start is None:
             return None
         row: list[Tensor | None] = [wanted.get(lane) for lane in range(group.count)]

@@ -124,7 +124,7 @@ def _table(rows: Mapping[str, str]) -> py.Expr:
 
 
 def _by_ends(folding: Folding) -> tuple[dict[str, str], float, bool] | None:
-    """For the end of a batchnorm's path that of its convolution, where that tells all apart; eps; if it is whole."""
+    """For the end of a batchnorm's path that of its convolution, where that is unique; eps; if it is whole."""
     graph = folding.training
     pairs: dict[str, str] = {}
     eps: set[float] = set()

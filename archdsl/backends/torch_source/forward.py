@@ -39,7 +39,7 @@ def forward(made: Constructor) -> py.Function | None:
 
 
 def of_sequence(made: Constructor) -> py.Function | None:
-    """That of a class that is an nn.Sequential, where it has to check its input, or runs again."""
+    """The `forward` of a class that is an nn.Sequential, where it has to check its input, or runs again."""
     checks = check_calls(made.file.checks, ["input"]) if made.is_model else []
     parts = features_line(made.file, made.plan, "x")
     if not (checks or made.plan.cells[0].recomputed):

@@ -1,6 +1,6 @@
 """One file for several modules, each of which was written, and proved, as a file of its own.
 
-The definitions of the file are those of the separate files, letter for letter; what several files define alike stands
+The definitions of the file are those of the separate files, letter for letter; what several files define alike is
 in it once. So each module means there what it means alone: `join` compares them definition by definition.
 """
 
@@ -14,7 +14,7 @@ from archdsl.ops.reserved import STANDARD
 
 
 class NotJoined(Exception):
-    """Files that cannot stand in one: `names` are defined in several of them, and differ."""
+    """Files that cannot be joined into one: `names` are defined in several of them, and differ."""
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__(f"defined in several ways: {', '.join(sorted(names))}")

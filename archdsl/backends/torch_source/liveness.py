@@ -43,7 +43,7 @@ class Lives:
 
     @staticmethod
     def of(flow: Flow, statements: Sequence[Statement]) -> Lives:
-        """Those in a `forward` where every value that a condition or loop hands on is copied at its end."""
+        """The lives in a `forward` where every value that a condition or loop hands on is copied at its end."""
         lives = Lives()
         spots = lives.number(statements)
         ends = dict.fromkeys(flow.outputs, lives.next())

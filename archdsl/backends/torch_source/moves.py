@@ -83,7 +83,7 @@ class _Arranging:
     def form(self, node: Node, is_last: bool, sized: Sequence[Tensor]) -> TorchForm:
         shapes = self.graph.shapes(node.inputs)
         find = node.operation.torch_last if is_last else node.operation.torch
-        form = find(shapes, node.shapes)  # type: ignore[arg-type]
+        form = find(shapes, node.shapes)
         assert form is not None
         if not sized:
             return form
@@ -125,14 +125,14 @@ class _Arranging:
         return self.ordered(tensor, not isinstance(tensor, Last))
 
     def enters(self, scope: Scope, tensor: Tensor) -> bool:
-        """Whether a tensor flows into a scope with the channels last; one that only tells a size comes as it is."""
+        """Whether a tensor flows into a scope with the channels last; one that only gives a size comes as it is."""
         found = self.layout.entering.get((scope, tensor))
         if found is None:
             return scope.parent is not None and self.stands_last(tensor, scope.parent)
         return found
 
     def leaves(self, scope: Scope, tensor: Tensor) -> bool:
-        """Whether a tensor flows out of a scope with the channels last; one that only tells a size as it is."""
+        """Whether a tensor flows out of a scope with the channels last; one that only gives a size as it is."""
         found = self.layout.leaving.get((scope, tensor))
         return self.stands_last(tensor, scope) if found is None else found
 

@@ -25,7 +25,7 @@ MODULE_ATTRIBUTES = frozenset(
 
 def is_owned(name: str) -> bool:
     """Whether every nn.Module has an attribute of that name: the member then is in `_modules` alone."""
-    return name in MODULE_ATTRIBUTES or (name.startswith("_") and name.endswith("_")) or name.startswith("_")
+    return name in MODULE_ATTRIBUTES or name.startswith("_")
 
 
 def is_attribute(name: str) -> bool:

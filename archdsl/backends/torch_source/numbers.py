@@ -332,7 +332,7 @@ class Numbers:
         return Var(name)
 
     def spread(self, parameter: Parameter, stated: bool = False) -> None:
-        """Tells the values of a parameter to all lanes; one that only expressions of the spec may take is `stated`."""
+        """Gives the values of a parameter to all lanes; one that only expressions of the spec may take is `stated`."""
         for group, frame in self.frames.items():
             values = frame.running if stated else frame.values
             values[parameter.name] = [parameter.values[group.out(i)] for i in range(group.count)]

@@ -1,7 +1,7 @@
 """How the weights of a generated module start, where the spec says so.
 
 Where all modules of a type start alike, one loop in the model's constructor sees to it, as in torchvision. Else it
-stands where the member is made: a statement behind an attribute, a helper around a constructor within an expression.
+is where the member is made: a statement behind an attribute, a helper around a constructor within an expression.
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ from archdsl.report.layers import Layers
 from archdsl.report.stages import Stage, outputs, stages, weighted
 from archdsl.syntax import tree
 
+MOST_MEETINGS = 8
+"""The most places where paths meet of a path that is written out."""
+
 
 class Explainer:
     """Explains the parts of one network. Free sizes have the values of `layers.sizes`."""
@@ -146,36 +149,61 @@ class Explainer:
                 if linear
                 else "the short path is no identity: the gradient is changed on both",
             ]
-        lines.append(f"the long path, NN: {self.captions(long)}")
+        lines.append(f"the long path, NN: {long}")
         after = [n for n in add.scope.members if isinstance(n, Node) and Tensor(add.id) in n.inputs]
         if len(after) == 1 and after[0].operation.is_activation:
             lines.append(f"y here is what the {after[0].operation.name} behind the add takes")
         yield from titled("two paths", *lines)
 
-    def captions(self, nodes: Sequence[Node]) -> str:
-        return " → ".join(n.operation.caption(max(1, len(self.layers.costs.shapes[n.id][0]) - 1)) for n in nodes)
+    def caption(self, node: Node) -> str:
+        return node.operation.caption(max(1, len(self.layers.costs.shapes[node.id][0]) - 1))
 
-    def ways(self, add: Node) -> tuple[list[Node], list[Node]] | None:
-        """The nodes on the short path to an add and on the long one; None if neither is longer."""
-        a, b = (self.chain(t, add.scope) for t in add.inputs)
-        if len(a) == len(b):
-            return None
-        short, long = sorted((a, b), key=len)
-        return short, long
+    def ways(self, add: Node) -> tuple[list[Node], str] | None:
+        """The nodes on the short path to an add, and the long path in words.
 
-    def chain(self, tensor: Tensor, scope: Scope) -> list[Node]:
-        """The nodes before a tensor, back to where the path branches or leaves the scope."""
+        None if the paths do not come from one tensor, or neither is longer.
+        """
+        for brought, other in (add.inputs, add.inputs[::-1]):
+            start, short = self.chain(brought, add.scope)
+            inside = self.between(start, other)
+            if other.node in inside and len(short) < len(inside):
+                return short, self.path(other, start, inside)
+        return None
+
+    def chain(self, tensor: Tensor, scope: Scope) -> tuple[Tensor, list[Node]]:
+        """The nodes before a tensor, and the tensor in which the path branches or leaves the scope."""
         found: list[Node] = []
-        inputs = set(scope.inputs)
-        while tensor not in inputs:
+        while tensor not in scope.inputs:
             node = self.graph.node(tensor)
-            if scope not in node.scope.calls() or len(node.inputs) != 1:
-                break
-            if found and len(list(self.graph.net.successors(node.id))) > 1:
+            if scope not in node.scope.calls() or len(node.inputs) != 1 or self.graph.net.out_degree(node.id) > 1:
                 break
             found.append(node)
             tensor = node.inputs[0]
-        return found[::-1]
+        return tensor, found[::-1]
+
+    def between(self, start: Tensor, end: Tensor) -> set[int]:
+        """The nodes on all paths from one tensor to another."""
+        found: set[int] = set()
+        for number in sorted(n for n in self.graph.ancestors([end]) if n > start.node):
+            if any(t == start or t.node in found for t in self.graph.node(Tensor(number)).inputs):
+                found.add(number)
+        return found
+
+    def path(self, tensor: Tensor, start: Tensor, inside: set[int]) -> str:
+        """The way to a tensor: `conv 3×3, 8 → relu`, and `(conv 3×3, 8; conv 1×1, 8) → mul` where paths meet."""
+        if sum(len(self.graph.node(Tensor(n)).inputs) > 1 for n in inside) > MOST_MEETINGS:
+            return f"{len(inside)} operations"
+        found: list[str] = []
+        while tensor != start:
+            node = self.graph.node(tensor)
+            if tensor.node not in inside:
+                return " → ".join([node.path, *found[::-1]])
+            found.append(self.caption(node))
+            if len(node.inputs) > 1:
+                ways = "; ".join(self.path(t, start, inside) for t in node.inputs)
+                return " → ".join([f"({ways})", *found[::-1]])
+            [tensor] = node.inputs
+        return " → ".join(found[::-1]) or "h"
 
     def dense(self, scope: Scope) -> Iterator[str]:
         """The dense connections of a scope: their growth per layer."""

@@ -16,7 +16,18 @@ from archdsl.common.choices import EXPORTS
 from archdsl.diagnostics import visible
 from archdsl.dims import free_sizes
 from archdsl.graph import Graph, Node
-from archdsl.runtime.export.program import TESTED, ExportError, Pin, first_pins, network, place, traced
+from archdsl.runtime.export.program import (
+    TESTED,
+    ExportError,
+    Pin,
+    Renamed,
+    first_pins,
+    network,
+    place,
+    reported,
+    traceable,
+    traced,
+)
 from archdsl.runtime.export.proof import Proof, WrongExport, prove_onnx, prove_program
 from archdsl.runtime.outside import allowing
 
@@ -32,19 +43,22 @@ __all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "proved_export", "
 class Export:
     """A file's bytes, its fixed sizes, and the sizes at which it was compared.
 
-    `quantized` has the comparison of an int8 file with the float32 one, which `proof` is about.
+    `renamed` are the parts of its keys that differ from the module's. `quantized` has the comparison of an int8 file
+    with the float32 one, which `proof` is about.
     """
 
     data: bytes
     pins: tuple[Pin, ...]
     proof: Proof
+    renamed: Renamed
     quantized: Quantized | None = None
 
     def lines(self) -> list[str]:
         """What to say about it."""
+        notes = [*map(str, self.pins), *self.renamed.lines()]
         if self.quantized is None:
-            return [*map(str, self.pins), str(self.proof)]
-        return [*map(str, self.pins), f"in float32 it {self.proof}", str(self.quantized)]
+            return [*notes, str(self.proof)]
+        return [*notes, f"in float32 it {self.proof}", str(self.quantized)]
 
 
 def proved_export(
@@ -69,10 +83,11 @@ def proved_export(
         _need_onnx()
     with allowing(allow_extern):
         model = network(graph, weights, inference)
+        renamed = traceable(graph, model, inference)
     pins = first_pins(graph, path.suffix)
     while True:
         try:
-            return _proved(graph, model, path.suffix, pins)
+            return _proved(graph, model, renamed, path.suffix, pins)
         except ExportError as error:
             named = f"{place(error.node)}: {error}" if error.node else str(error)
             more = _to_pin(graph, error.node, pins)
@@ -111,26 +126,25 @@ def _to_pin(graph: Graph, node: Node | None, pins: Mapping[str, Pin]) -> list[st
     return [name for name in left if name in read] or left
 
 
-def _proved(graph: Graph, model: torch.nn.Module, ending: str, pins: Mapping[str, Pin]) -> Export:
+def _proved(graph: Graph, model: torch.nn.Module, renamed: Renamed, ending: str, pins: Mapping[str, Pin]) -> Export:
     import torch
 
-    program = traced(graph, model, pins)
+    program = traced(renamed.graph, renamed.model, pins)
     values = {name: pin.value for name, pin in pins.items()}
     if ending == ".pt2":
         buffer = io.BytesIO()
-        torch.export.save(program, buffer)
+        with reported(graph):
+            torch.export.save(program, buffer)
+        data = buffer.getvalue()
         # For some of the smallest sizes PyTorch would trace another program, so this one rejects them.
         valid = {name: sizes for name in graph.sizes if name not in pins and (sizes := exportable(graph, name))}
-        return Export(
-            buffer.getvalue(), (*pins.values(),), prove_program(graph, model, buffer.getvalue(), valid, values)
-        )
+        return Export(data, (*pins.values(),), prove_program(graph, model, data, valid, values), renamed)
     from archdsl.runtime.export.translation import translated
 
-    translation = translated(graph, program, pins)
+    translation = translated(renamed.graph, program, pins)
     valid = {name: sizes for name, sizes in graph.sizes.items() if name not in pins}
-    return Export(
-        translation.SerializeToString(), (*pins.values(),), prove_onnx(graph, model, translation, valid, values)
-    )
+    proof = prove_onnx(graph, model, translation, valid, values)
+    return Export(translation.SerializeToString(), (*pins.values(),), proof, renamed)
 
 
 def _need_onnx() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import keyword
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from archdsl.diagnostics import visible
 from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Output, Tensor
 from archdsl.runtime import loading
+from archdsl.transform.renaming import new_names, renamed
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +68,10 @@ def network(graph: Graph, weights: Path | None, inference: bool) -> torch.nn.Mod
         if match.missing or match.shapes:
             raise WeightsError(f"{visible(str(weights))} is missing weights that {graph.name} needs: {match.as_text()}")
         model.load_state_dict(loading.folded(model, state) if inference else state)
+    return _evaluated(graph, model)
+
+
+def _evaluated(graph: Graph, model: Any) -> torch.nn.Module:
     if len(graph.outputs) > 1:
         model.forward = _in_a_tuple(model.forward)
     evaluated: torch.nn.Module = model.eval()
@@ -80,6 +86,48 @@ def _in_a_tuple(forward: Callable[..., tuple[object, ...]]) -> Callable[..., tup
         return tuple(found for found in forward(*inputs) if found is not None)
 
     return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """The network that is traced, and its module: with other names for those that PyTorch's exporter cannot take."""
+
+    graph: Graph
+    model: torch.nn.Module
+    names: Mapping[str, str]
+
+    def lines(self) -> list[str]:
+        """What to say about it."""
+        told = ", ".join(f"`{old}` is `{new}`" for old, new in self.names.items())
+        return [f"PyTorch's exporter cannot take some names, so in the file {told}"] if told else []
+
+
+def traceable(graph: Graph, model: torch.nn.Module, inference: bool) -> Renamed:
+    """What to trace in place of a network: itself, mostly."""
+    names = new_names(graph, is_taken)
+    if not names:
+        return Renamed(graph, model, names)
+    other = renamed(graph, names)
+    copy: Any = loading.instantiate(other, inference=inference)
+    # The same members in the same order, and so the same tensors; the file is compared with the first module.
+    copy.load_state_dict(dict(zip(copy.state_dict(), model.state_dict().values(), strict=True)))
+    return Renamed(other, _evaluated(graph, copy), names)
+
+
+@cache
+def is_taken(name: str) -> bool:
+    """Whether PyTorch's exporter takes no member of that name: a word of Python, or an attribute of its modules."""
+    return keyword.iskeyword(name) or name in _attributes()
+
+
+@cache
+def _attributes() -> frozenset[str]:
+    """The attributes that every traced module has, and every container."""
+    from torch import fx, nn
+
+    module = nn.Module()
+    made = (fx.GraphModule(module, fx.Graph()), nn.Sequential(), nn.ModuleList(), nn.ModuleDict())
+    return frozenset(name for one in made for name in dir(one))
 
 
 def first_pins(graph: Graph, ending: str) -> dict[str, Pin]:

@@ -13,7 +13,7 @@ from archdsl.dims import SizeSet
 from archdsl.graph import Graph, Node
 from archdsl.runtime.export import blame
 from archdsl.runtime.export.drawing import SLOW, Try, draw, listed
-from archdsl.runtime.export.program import ExportError, images
+from archdsl.runtime.export.program import ExportError, images, reported
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,8 @@ def prove_program(
     """Compares a .pt2 file, loaded from its bytes, with the module in eval mode. Raises WrongExport."""
     import torch
 
-    program = torch.export.load(io.BytesIO(data)).module()
+    with reported(graph):
+        program = torch.export.load(io.BytesIO(data)).module()
 
     def run(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST = 250
 """How many files are read."""
 HELD_OUT = 5
-"""Of this many samples one is for the comparison, the others are for calibration."""
+"""One of this many samples is for the comparison, the others are for calibration."""
 FARTHEST = 0.5
 """How far the outputs may be from those of the float32 file, as a part of their size."""
 

@@ -20,7 +20,7 @@ from archdsl.runtime.importing.solving import Block, Solver, labels_in
 PLAIN = frozenset({nn.Sequential, nn.ModuleList, nn.ModuleDict})
 """Classes that say nothing of what is in them."""
 FEW = 3
-"""So many widths need no labels to be told apart."""
+"""Up to so many widths need no labels to be distinguished."""
 SMALL = 4
 """So few items are written twice rather than with a parameter that says whether one of them is there."""
 RESERVED = frozenset(
@@ -98,7 +98,7 @@ class Blocks:
                 self.block(nn.Sequential, alike)
 
     def clusters(self, nodes: list[Node]) -> list[list[Node]]:
-        """Modules that become one block: all of a class, or those of the same items if nothing tells them apart."""
+        """Modules that become one block: all of a class, or those of the same items if their classes are alike."""
         if len(nodes) == 1:
             return [nodes]
         whole = self.attempt("", nodes)
@@ -178,7 +178,7 @@ class Blocks:
 
 
 def is_plain(cls: type) -> bool:
-    """Whether a class says nothing of what is in its modules; one made for a file tells by its attribute."""
+    """Whether a class says nothing of what is in its modules; one made for a file has an attribute for it."""
     return cls in PLAIN or getattr(cls, "plain", False)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import comb, prod
 
 import torch
 from torch import Tensor
 
-from archdsl.ops.fixed_positions import differences, sine_positions
+from archdsl.ops.attention_helpers import SINE_POSITIONS
+from archdsl.ops.differences import differences
 from archdsl.runtime.importing.functions import SizeOf, argument, plain, shape_of
 from archdsl.runtime.importing.layers import NoOperation, said
 from archdsl.runtime.importing.layouts import Layouts
@@ -102,11 +104,12 @@ def sines(numbers: Tensor) -> dict[str, object] | None:
     """The arguments of `sine_positions` that gives these numbers; None if it does not."""
     if numbers.ndim != 4 or numbers.shape[1] % 4 or not numbers.shape[1]:
         return None
-    helper, out, sizes = sine_positions(last=False), numbers.shape[1], numbers.shape[2:]
-    for temperature in TEMPERATURES:
-        table = computed_by(helper.source, helper.name, torch.empty(1, 1, *sizes), out, temperature)
+    count, example = numbers.shape[1], torch.empty(1, 1, *numbers.shape[2:])
+    for temperature, normalized in product(TEMPERATURES, (True, False)):
+        table = computed_by(SINE_POSITIONS.source, SINE_POSITIONS.name, example, count, temperature, normalized)
         if is_like(numbers[:1], table):
-            return {"out": out} if temperature == TEMPERATURES[0] else {"out": out, "temperature": temperature}
+            more = {} if temperature == TEMPERATURES[0] else {"temperature": temperature}
+            return {"channels": count, **more, **({} if normalized else {"normalized": False})}
     return None
 
 

@@ -10,7 +10,7 @@ from archdsl.runtime.importing.network import Item, Scope
 
 
 def is_deep(member: Item | Scope, branches: list[Chain]) -> bool:
-    """Whether skip connections that end in concats or modules are nested, which labels tell better."""
+    """Whether skip connections that end in concats or modules are nested, which read better with labels."""
     if isinstance(member, Item) and member.operation == "add":
         return False
     if [] not in branches:

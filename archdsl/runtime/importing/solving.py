@@ -64,7 +64,7 @@ class Solver:
     `channels` are those of the one input in each module, None if there are several; `widths` those of its result;
     `hints` are the names of numbers
     that the modules themselves have, each with its value in all; `avoid` are names that are in use; `is_simple`: there
-    are so few widths that they need no labels to be told apart.
+    are so few widths that they need no labels to be distinguished.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class Solver:
         return parameter
 
     def name(self, leaf: Many, argument: str, path: str, node: Node | None, is_width: bool) -> str:
-        """A name for a new parameter: the module's own, or that of the argument, told apart by the label.
+        """A name for a new parameter: the module's own, or that of the argument with the label.
 
         The channels of the result are the `width`.
         """
@@ -290,7 +290,7 @@ class Solver:
         return f"has_{chain[0].name}" if isinstance(chain[0].name, str) and chain[0].name else "whole"
 
     def condition(self, there: list[bool], node: Node, wish: str) -> str:
-        """An expression that is true exactly in these modules; a new parameter if nothing tells."""
+        """An expression that is true exactly in these modules; a new parameter if there is none."""
         into = node.into if isinstance(node.into, Many) else None
         atoms = list(self.atoms(into))
         for text, truth in atoms:

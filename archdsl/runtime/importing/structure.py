@@ -77,7 +77,7 @@ class Structure:
         self.order = [m for m in members if not any(value in self.learned for value in m.outputs)]
         uses = Counter(value for member in members for value in {*member.inputs})
         self.common = [value for value in self.learned if uses[value] > 1]
-        """Those that are used more than once, which stand before all else."""
+        """Values that are used more than once, which come before all else."""
         self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
         self.users: dict[Value, list[Member]] = {}
         for member in self.order:

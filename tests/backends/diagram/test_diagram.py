@@ -295,8 +295,8 @@ def stands_out(box: Box, page: Box) -> bool:
     return box[0] < page[0] - 0.5 or box[1] < page[1] - 0.5 or box[2] > page[2] + 0.5 or box[3] > page[3] + 0.5
 
 
-def loose_ends(edge: dict[str, Any], objects: Any, boxes: dict[str, Box]) -> list[str]:
-    """Ends of an arrow that are not at the border of their box; it may begin under the box's text."""
+def loose_ends(edge: dict[str, Any], objects: Any, boxes: dict[str, Box], texts: dict[int, Box]) -> list[str]:
+    """Ends of an arrow that are not at the border of their box; it may begin under the box's text, or beside it."""
     points = edge["pos"].split()
     tip = next((p[2:] for p in points if p.startswith("e,")), points[-1])
     begin = next(p for p in points if not p.startswith("e,"))
@@ -304,8 +304,9 @@ def loose_ends(edge: dict[str, Any], objects: Any, boxes: dict[str, Box]) -> lis
     for end, point, slack in (("tail", begin, 14), ("head", tip, 0)):
         x, y = map(float, point.split(","))
         left, bottom, right, top = boxes[objects[edge[end]]["name"]]
-        far = max(left - x, x - right, bottom - y, y - top)
-        found += [] if -1 < far < 5 + slack else [end]  # a second outline stands 4 points around a box
+        beside = texts[edge["tail"]][2] if end == "tail" and edge["tail"] in texts else right
+        distances = [max(left - x, x - r, bottom - y, y - top) for r in (right, beside)]
+        found += [] if any(-1 < far < 5 + slack for far in distances) else [end]  # a second outline is 4 points around
     return found
 
 
@@ -320,12 +321,13 @@ def faults(picture: Diagram) -> list[str]:
     found += [f"`{t}` on `{u}`" for (t, p, a), (u, q, b) in combinations(words, 2) if a is not b and overlap(p, q)]
     page = tuple(map(float, layout["bb"].split(",")))
     found += [f"{name} stands out of the picture" for name, box in boxes.items() if stands_out(box, page)]
+    texts = {edge["tail"]: room for edge in edges for _, room in words_of(edge)}
     for edge in edges:
         ends = {objects[edge[end]]["name"] for end in ("tail", "head")}
         way = curve(edge["pos"])
         found += [f"{ends} stands out of the picture" for x, y in way if stands_out((x, y, x, y), page)][:1]
-        found += [f"{ends} does not begin or end at its box" for _ in loose_ends(edge, objects, boxes)]
-        rooms = [(name, box) for name, box in boxes.items() if name.removesuffix("_note") not in ends]
+        found += [f"{ends} does not begin or end at its box" for _ in loose_ends(edge, objects, boxes, texts)]
+        rooms = [(name, box) for name, box in boxes.items() if name not in ends]
         rooms += [(text, room) for text, room, thing in words if thing is not edge]
         found += [
             f"{ends} through {name}" for name, (a, b, c, d) in rooms if any(a < x < c and b < y < d for x, y in way)

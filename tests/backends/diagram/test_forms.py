@@ -1,10 +1,14 @@
 """Diagrams of windows, learned tensors, what is shared and what repeats with other numbers, held against the graph."""
 
 import re
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archdsl.backends.diagram.drawing import Diagram, draw
+from archdsl.backends.diagram.layered import spread
 from archdsl.backends.diagram.picture import Picture
 from archdsl.backends.diagram.scene import Text
 from archdsl.backends.diagram.theme import DARK, LIGHT
@@ -12,7 +16,7 @@ from archdsl.compiler import check, diff
 from archdsl.compiler import draw as drawing
 from archdsl.dims import evaluate
 from tests.backends.diagram.test_diagram import drawn, faults, texts
-from tests.helpers import graph_of
+from tests.helpers import ROOT, graph_of
 
 SHIFTED = """
 model net {
@@ -252,3 +256,40 @@ def test_a_network_within_one_body_is_opened_and_what_is_too_large_is_named() ->
     blocks = f"block long {{\n{layers}\n}}\nmodel net {{\n    input x[3, 32, 32]\n    long -> conv(3, 1)\n"
     blocks += "    long -> conv(3, 3) -> long -> conv(2, 1)\n}"
     assert "not opened: long: 24 conv" in texts(drawn(blocks))
+
+
+def test_dropouts_belong_to_the_layer_behind_them_in_a_body_that_begins_with_one() -> None:
+    text = """model net { input x[8]
+        classifier: { dropout -> linear(8) -> relu -> dropout -> linear(8) -> relu -> linear(4) } }"""
+    found = texts(drawn(text))
+    assert [t for t in found if "dropout" in t] == ["dropout 0.5"] and any(t.endswith("× 2") for t in found)
+
+
+def test_a_block_that_mixes_many_streams_is_opened_although_it_is_large() -> None:
+    found = texts(draw(check(ROOT / "tests" / "data" / "figures" / "hrnet.arch")))
+    assert not any(text.startswith("not opened") for text in found) and "fuse3 16, 32, 64 → 16, 32, 64" in found
+
+
+def test_volumes_say_which_outputs_are_there_only_in_training() -> None:
+    text = """model net { input x[3, 8, 8]
+        y: conv(4, 3) -> relu
+        main: (conv(4, 3) -> flatten -> linear(2))
+        y -> flatten -> aux: linear(2)
+        output main, aux if training }"""
+    assert "only in training" in texts(drawn(text, style="volumes"))
+
+
+@pytest.mark.parametrize("direction", ["down", "right"])
+def test_no_arrow_runs_through_the_notes_of_merges(direction: str) -> None:
+    assert faults(draw(check("detr:detr_resnet50"), direction=direction)) == []  # type: ignore[arg-type]
+    assert faults(draw(check("edges:edges"), direction=direction)) == []  # type: ignore[arg-type]
+
+
+@given(st.lists(st.floats(-500, 500), min_size=1, max_size=9), st.floats(10, 100))
+def test_arrows_arrive_apart_and_in_order(wanted: list[float], limit: float) -> None:
+    wanted.sort()
+    found = spread(wanted, limit)
+    assert all(b - a >= min(16, limit / len(wanted)) - 1e-6 for a, b in pairwise(found))
+    assert all(-limit - 1e-6 <= at <= limit + 1e-6 for at in found)
+    straight = [at for want, at in zip(wanted, found, strict=True) if abs(want) < 1]
+    assert not straight or any(abs(at) < 1e-6 for at in straight)

@@ -63,6 +63,15 @@ def test_a_box_of_several_streams_is_in_all_their_rows(width: float | None) -> N
     assert all(diagram.scene.strokes(e.tail.id, e.head.id) == 1 for e in diagram.drawing.pictures[0][1].edges)
 
 
+@HELVETICA
+def test_a_grid_runs_in_the_direction_that_is_asked_for() -> None:
+    """Streams keep to their rows to the right, and to their columns down."""
+    for direction, axis in (("right", 1), ("down", 0)):  # blocks reach over all their streams
+        diagram = draw(graph_of(STREAMS), direction=direction)  # type: ignore[arg-type]
+        assert list(falsehoods(diagram)) == [] and faults(diagram) == []
+        assert all(box[axis] > 1.5 * box[1 - axis] for box in sides(diagram, "fuse"))
+
+
 @pytest.mark.parametrize("spec", ["hrnet:hrnet_w18", "fpn:retinanet_resnet50_fpn_v2", "maxvit:maxvit_t"])
 @pytest.mark.long
 def test_wide_networks_fit_a_column(spec: str) -> None:

@@ -60,7 +60,7 @@ class Builder:
         self.scopes: tuple[Scope, ...] = ()
         self.place = ""
         self.activation = "silu"
-        """That of modules that do not say theirs."""
+        """The value for modules that do not give theirs."""
 
     def within(self, name: str, kind: str = "", *, plain: bool = False) -> Builder:
         """The same builder inside of a module: `kind` is its class."""

@@ -1,4 +1,4 @@
-"""The modules that the names in an ONNX file tell of: PyTorch's exporters write them in notes, or in names of nodes."""
+"""The modules that the names in an ONNX file reveal: PyTorch's exporters write them in notes, or in names of nodes."""
 
 from __future__ import annotations
 

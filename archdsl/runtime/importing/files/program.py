@@ -28,8 +28,8 @@ MOST_NUMBERS = 1 << 28
 class Scope:
     """A call of a module in the file. `kind` is its class with its package, empty if the file does not say.
 
-    Of classes of one name, a number tells (NAME@NUMBER). `plain`: it is a sequence, and its class says nothing. `call`
-    tells several calls of one module apart.
+    Classes of one name get a number (NAME@NUMBER). `plain`: it is a sequence, and its class says nothing. `call`
+    distinguishes several calls of one module.
     """
 
     path: str

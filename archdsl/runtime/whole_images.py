@@ -1,0 +1,125 @@
+"""Layers of a network on bands whose statistics are those of whole images: batchnorms, other norms, global poolings.
+
+Each process counts the rows that are its own, so that every row counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from math import prod
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def normalised(module: _BatchNorm, own: slice, count: int, group: Any, x: torch.Tensor) -> torch.Tensor:
+    """The forward of a batchnorm whose statistics are those of whole images, of `count` numbers in each channel."""
+    import torch
+
+    if not module.training:
+        found: torch.Tensor = type(module).forward(module, x)
+        return found
+    kept = x[:, :, own]
+    axes = [0, *range(2, x.dim())]
+    total = count * len(x)
+    mean = _added_up(kept.sum(axes), group) / total
+    around = kept - _along(mean, x)
+    variance = _added_up(around.square().sum(axes), group) / total
+    if module.running_mean is not None and module.num_batches_tracked is not None:
+        with torch.no_grad():
+            module.num_batches_tracked.add_(1)
+            factor = 1 / module.num_batches_tracked.item() if module.momentum is None else module.momentum
+            module.running_mean.lerp_(mean.to(module.running_mean), factor)
+            assert module.running_var is not None
+            module.running_var.lerp_((variance * total / (total - 1)).to(module.running_mean), factor)
+    scale = torch.rsqrt(variance + module.eps)
+    if module.weight is not None:
+        scale = scale * module.weight
+    shift = -mean * scale
+    if module.bias is not None:
+        shift = shift + module.bias
+    return x * _along(scale, x) + _along(shift, x)
+
+
+def whole(module: torch.nn.Module, own: slice, count: int, group: Any, x: torch.Tensor) -> torch.Tensor:
+    """The forward of a layer of `gathering.layers`, of which an image has `count` numbers in each channel."""
+    from torch import nn
+
+    kept = x[:, :, own].flatten(2)
+    if isinstance(module, nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d | nn.AdaptiveMaxPool3d):
+        return _as_map(_largest(kept, group), x)
+    groups = module.num_groups if isinstance(module, nn.GroupNorm) else x.shape[1]
+    each = x.shape[1] // groups
+    kept = kept.unflatten(1, (groups, each)).flatten(2)
+    mean = _added_up(kept.sum(2), group) / (count * each)
+    if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
+        return _as_map(mean, x)
+    assert isinstance(module, nn.GroupNorm | nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d)
+    variance = _added_up((kept - mean[:, :, None]).square().sum(2), group) / (count * each)
+    scale = (variance + module.eps).rsqrt()
+    scale, shift = (t.repeat_interleave(each, 1) for t in (scale, -mean * scale))
+    if module.weight is not None:
+        scale, shift = scale * module.weight, shift * module.weight + module.bias
+    return x * _as_map(scale, x) + _as_map(shift, x)
+
+
+def shared(result: torch.Tensor, ranks: int) -> torch.Tensor:
+    """A result that every process has: its gradients in all of them add up to that of one."""
+    if not result.requires_grad:
+        return result
+    found = result.view_as(result)
+    found.register_hook(lambda gradient: gradient / ranks)
+    return found
+
+
+def _along(channels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return channels.reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def _as_map(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """[N, C] as [N, C, 1, …]."""
+    return values.reshape(*values.shape, *[1] * (x.dim() - 2))
+
+
+def _largest(kept: torch.Tensor, group: Any) -> torch.Tensor:
+    """The largest number of each channel in all processes, [N, C], of the first process that has it."""
+    import torch
+    import torch.distributed as dist
+
+    if not prod(kept.shape):
+        kept = kept.new_full((*kept.shape[:2], 1), -torch.inf)
+    mine, rank = kept.max(2).values, dist.get_rank(group)
+    nothing = torch.zeros_like(mine)
+    parts = [mine if number == rank else nothing for number in range(dist.get_world_size(group))]
+    return _added_up(torch.stack(parts), group).max(0).values
+
+
+@cache
+def _adding() -> Callable[[torch.Tensor, Any], torch.Tensor]:
+    import torch
+    import torch.distributed as dist
+
+    def summed(given: torch.Tensor, group: Any) -> torch.Tensor:
+        found = given.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(found, group=group)
+        return found
+
+    class AddedUp(torch.autograd.Function):  # type: ignore[misc]  # which has no types
+        @staticmethod
+        def forward(context: Any, given: torch.Tensor, group: Any) -> torch.Tensor:
+            context.group = group
+            return summed(given, group)
+
+        @staticmethod
+        def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return summed(gradient, context.group), None
+
+    return cast("Callable[[torch.Tensor, Any], torch.Tensor]", AddedUp.apply)
+
+
+def _added_up(tensor: torch.Tensor, group: Any) -> torch.Tensor:
+    """The sum over the processes of a group, whose gradient is the sum of their gradients."""
+    return _adding()(tensor, group)
