@@ -71,7 +71,10 @@ if not TYPE_CHECKING:  # type checkers would take any name for right
         """The public names, each imported when first asked for, so that `import archdsl` costs nothing."""
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        from archdsl.common.missing import named
+
+        with named():
+            value = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return value
 
 

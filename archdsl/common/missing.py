@@ -13,14 +13,17 @@ EXTRAS = {
     "pygls": "editor",
     "lsprotocol": "editor",
     "PIL": "pictures",
+    "adjustText": "plots",
     "matplotlib": "plots",
     "onnx": "onnx",
     "onnxscript": "onnx",
+    "pandas": "pandas",
     "skimage": "examples",
     "starlette": "watch",
     "uvicorn": "watch",
     "watchfiles": "watch",
     "yaml": "yaml",
+    "zarr": "zarr",
 }
 """The extra of archdsl that installs a module."""
 

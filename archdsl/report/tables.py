@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from archdsl.common.escaping import latex, markdown, visible
+from archdsl.common.missing import named
 from archdsl.common.units import bytes_text, count_text
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class Table:
 
     def to_pandas(self) -> DataFrame:
         """The rows as a DataFrame, without the totals. Raises ImportError if pandas is not installed."""
-        from pandas import DataFrame  # slow, and not required
+        with named():
+            from pandas import DataFrame  # slow, and not required
 
         return DataFrame(self.as_data(), columns=[c.key for c in self.columns])
 

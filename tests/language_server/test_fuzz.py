@@ -25,6 +25,7 @@ from archdsl.common.source import Source
 from archdsl.editing.analysis import read_document
 from archdsl.editing.files import Files
 from archdsl.elaborate.spec_files import library_families, library_folder
+from archdsl.language_server.documents import MOST_UNTIDY
 from archdsl.language_server.session import make_server
 
 SMALL = ["lenet", "alexnet", "squeezenet", "autoencoder", "dcgan", "edges", "wavenet"]
@@ -101,6 +102,7 @@ class Session:
 
     def __init__(self, uri: str, text: str) -> None:
         self.server, self.pipe, self.uri = make_server(converter_factory=converter), Pipe(), uri
+        self.server.documents._tidy = lambda: None  # type: ignore[method-assign]  # `run` collects
         self.identifier = types.TextDocumentIdentifier(uri)
         protocol = self.server.protocol
         protocol.client_capabilities = types.ClientCapabilities()
@@ -195,6 +197,8 @@ async def edit_one(path: Path, number: int, random: Random, every: int) -> None:
     uri = path.as_uri()
     session = Session(uri, text)
     for i in range(number):
+        if i % MOST_UNTIDY == 0:
+            gc.collect()
         if i % 8 == 7:  # back to what is right, so that it does not end as noise
             text = original
             session.change([types.TextDocumentContentChangeWholeDocument(text)])
@@ -215,7 +219,6 @@ async def edit_one(path: Path, number: int, random: Random, every: int) -> None:
 async def compare(session: Session, text: str, at: types.Position, where: object) -> None:
     """Compares what a server knows and answers with a fresh server."""
     fresh = Session(session.uri, text)
-    fresh.server.documents._tidy = lambda: None  # type: ignore[method-assign]  # it answers once
     async with asyncio.timeout(60):
         state, new_state = await session.state(), await fresh.state()
     state |= await session.probe(at)
@@ -237,10 +240,12 @@ def run(numbers: dict[str, int], every: int, seed: int, caplog: pytest.LogCaptur
     """Edits each family as often as it says."""
     random = Random(seed)
     gc.collect()
-    gc.freeze()  # the collections of the server are not to go through all that the tests hold
+    gc.freeze()  # the collections are not to go through all that the tests hold
+    gc.disable()
     with caplog.at_level(logging.WARNING):
         for family, number in numbers.items():
             asyncio.run(edit_one(library_folder() / f"{family}.arch", number, random, every))
+    gc.enable()
     gc.unfreeze()
     assert [r.getMessage() for r in caplog.records if r.name.startswith("archdsl")] == []
 
@@ -259,9 +264,8 @@ def shares(edits: int) -> dict[str, int]:
         while analysis.waiting:
             analysis.check_next(Brake())
         seconds[family] = process_time() - begun
-    least = edits // (8 * len(seconds))
-    rest = (edits - least * len(seconds)) / sum(1 / time for time in seconds.values())
-    return {family: least + ceil(rest / time) for family, time in seconds.items()}
+    rest = edits / sum(time**-2 for time in seconds.values())
+    return {family: ceil(rest * time**-2) for family, time in seconds.items()}
 
 
 def resident() -> float:
