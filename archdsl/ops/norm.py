@@ -285,11 +285,10 @@ class Rmsnorm(Norm):
 class Groupnorm(Norm):
     """Normalises each group of channels over the group and all positions, separately for each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias per channel; none with `affine = false`. `init = zeros`
-    initialises the weight to 0.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel, none with `affine = false`. `init = zeros` makes
+    the weight 0.
 
-    Errors: `groups` that do not divide the channels; a group of a single number, which has no variance; `init = zeros`
-    without `affine`.
+    Errors: `groups` that do not divide the channels; a group of one number, which has no variance; `init` without them.
 
     Wu and He, Group normalization, 2018.
     """
