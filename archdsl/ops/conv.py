@@ -327,6 +327,10 @@ class Conv(Operation):
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
         return Window(kernel, stride, dilation, window_pads(self.pad, kernel, stride, dilation, shapes[0]))
 
+    def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
+        given = {"kernel": self.kernel, "stride": self.stride, "pad": self.pad, "dilation": self.dilation}
+        return {name: collapse(value) for name, value in given.items() if isinstance(value, tuple)}
+
     def wraps(self) -> bool:
         return self.pad_mode == "circular"
 

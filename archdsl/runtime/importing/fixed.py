@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from math import comb, prod
 
 import torch
 from torch import Tensor
 
-from archdsl.ops.attention_helpers import SINE_POSITIONS
-from archdsl.ops.differences import differences
+from archdsl.ops import OPERATIONS
+from archdsl.ops.base import Rules
+from archdsl.ops.forms import FunctionForm
 from archdsl.runtime.importing.functions import SizeOf, argument, plain, shape_of
 from archdsl.runtime.importing.layers import NoOperation, said
 from archdsl.runtime.importing.layouts import Layouts
@@ -22,11 +24,16 @@ MOVED = frozenset({"view", "reshape", "permute", "contiguous", "flatten", "trans
 """Methods that only move the numbers of positions; whether they move them rightly the proof finds."""
 
 
-def computed_by(source: str, name: str, *arguments: object) -> Tensor:
-    """What a helper function of a built file gives."""
+def computed_by(operation: str, arguments: Mapping[str, object], x: Tensor) -> Tensor:
+    """What an operation without weights gives for a batch."""
+    made = OPERATIONS[operation].parse(arguments)
+    shapes = (tuple(x.shape[1:]),)
+    form = made.torch(shapes, made.infer(shapes, Rules()))
+    assert isinstance(form, FunctionForm) and form.helper is not None
     names: dict[str, object] = {"torch": torch, "Tensor": Tensor}
-    exec(source, names)
-    found = names[name](*arguments)  # type: ignore[operator]
+    exec(form.helper, names)
+    text = form.template.format("x", **{str(argument.name): repr(argument.value) for argument in form.arguments})
+    found = eval(text, {**names, "x": x})
     assert isinstance(found, Tensor)
     return found
 
@@ -106,22 +113,21 @@ def sines(numbers: Tensor) -> dict[str, object] | None:
         return None
     count, example = numbers.shape[1], torch.empty(1, 1, *numbers.shape[2:])
     for temperature, normalized in product(TEMPERATURES, (True, False)):
-        table = computed_by(SINE_POSITIONS.source, SINE_POSITIONS.name, example, count, temperature, normalized)
-        if is_like(numbers[:1], table):
-            more = {} if temperature == TEMPERATURES[0] else {"temperature": temperature}
-            return {"channels": count, **more, **({} if normalized else {"normalized": False})}
+        more = {} if temperature == TEMPERATURES[0] else {"temperature": temperature}
+        given = {"channels": count, **more, **({} if normalized else {"normalized": False})}
+        if is_like(numbers[:1], computed_by("sine_positions", given, example)):
+            return given
     return None
 
 
 def difference_scale(numbers: Tensor, sides: tuple[int, ...]) -> str | None:
     """The scale of `differences` of a window that has these numbers, one for each difference or each pair."""
-    helper = differences(last=True)
     height, width = sides
     rows, columns = (torch.arange(n) for n in sides)
     down = (rows[:, None] - rows + height - 1)[:, None, :, None].expand(height, width, height, width)
     right = (columns[:, None] - columns + width - 1)[None, :, None, :].expand(height, width, height, width)
     for scale in ("relative", "positions"):
-        table = computed_by(helper.source, helper.name, torch.empty(1, *sides, 1), scale == "relative")[0]
+        table = computed_by("differences", {"scale": scale}, torch.empty(1, 1, *sides))[0].movedim(0, -1)
         pairs = table[down.flatten(), right.flatten()]
         if any(is_like(numbers.reshape(-1, 2), one.reshape(-1, 2)) for one in (table, pairs)):
             return scale

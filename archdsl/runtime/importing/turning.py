@@ -7,7 +7,6 @@ from math import isqrt
 
 import torch
 
-from archdsl.ops.rotary import rotary
 from archdsl.runtime.importing.attending import heads_of
 from archdsl.runtime.importing.fixed import computed_by, is_like
 from archdsl.runtime.importing.functions import argument
@@ -63,17 +62,17 @@ def numbers_of(layouts: Layouts, given: object) -> torch.Tensor | None:
 def said(numbers: torch.Tensor, sizes: tuple[int, ...], halves: bool) -> tuple[tuple[int, ...], float] | None:
     """The sizes of the map and the temperature that give these sines, followed by these cosines; None if none does."""
     count, each = numbers.shape[0], numbers.shape[1] // 2
-    helper = rotary(last=True)
     pairs = each // 2
     for size in planes(count, sizes):
         if each % (2 * len(size)):
             continue
         # (1, 0) becomes (cosine, sine) in each pair.
-        one = torch.zeros(1, *size, each)
+        one = torch.zeros(1, each, *size)
         places = slice(0, pairs) if halves else slice(0, None, 2)
-        one[..., places] = 1
+        one[:, places] = 1
+        given = {"heads": 1, "pairs": "halves" if halves else "neighbours"}
         for temperature in TEMPERATURES:
-            result = computed_by(helper.source, helper.name, one, 1, temperature, halves).reshape(count, each)
+            result = computed_by("rotary", {**given, "temperature": temperature}, one)[0].flatten(1).T
             sines = result[:, pairs:] if halves else result[:, 1::2]
             cosines = result[:, places]
             theirs = [part[:, places] for part in numbers.chunk(2, 1)]
