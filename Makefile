@@ -33,7 +33,7 @@ test-oldest:
 test-zoo:
 	$(PYTHON) -m venv --without-pip .venv-zoo
 	$(PYTHON) -m pip --python .venv-zoo/bin/python install --quiet -e ".[dev]" torchvision timm==1.0.31
-	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py tests/zoo/torchvision_files.py tests/zoo/timm_models.py
+	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py tests/zoo/torchvision_files.py tests/zoo/timm_models.py tests/zoo/timm_specs.py
 
 lint: $(READY)
 	$(BIN)/ruff check

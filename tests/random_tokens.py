@@ -29,8 +29,25 @@ def in_a_row(items: Items, names: Names) -> str:
         f"softmax(axis = 1) -> rows: it\n (rows, rows -> permute([1, 0])) -> matmul{turned}\n (it, rows) -> matmul",
         f"softmax -> rows: it\n (rows -> permute([1, 0]), rows) -> matmul{turned}\n (rows, it) -> matmul",
         "(parameter([4, it.channels], init = normal(0.5), stored = rows), it) -> matmul",
+        "",
     ]
-    return f"{{ grid: {{ }}\n tokens -> {random.choice(forms)} -> {back} }}"
+    form = random.choice(forms) or placed(items)
+    return f"{{ grid: {{ }}\n tokens -> {form} -> {back} }}"
+
+
+def placed(items: Items) -> str:
+    """Fixed positions, of the row or of its map, added to what flows in."""
+    random = items.random
+    rank = random.choice([1, items.rank])
+    more = items.call(
+        "sine_positions",
+        str(2 * rank * random.randint(1, 3)),
+        temperature=items.maybe(random.choice(["100.0", "20"]), 0.5),
+        normalized=items.maybe(random.choice(["true", "false"]), 0.5),
+    )
+    if rank == 1:
+        return f"(it, it -> {more} -> linear(it.channels)) -> add"
+    return f"row: {{ }}\n (row, grid -> {more} -> conv(row.channels, 1) -> tokens) -> add"
 
 
 def parameter(items: Items) -> str:

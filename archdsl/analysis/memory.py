@@ -174,16 +174,20 @@ class Simulation:
         kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.graph.shapes(node.inputs)))
         if node.inputs[0] in self.pieces:
             made += coming  # made contiguous first
+
+        def note(of_sample: int = 0, fixed: int = 0) -> None:
+            ledger.note(node, *((of_sample, fixed) if node.batched else (0, of_sample + fixed)))
+
         if backward:
-            ledger.note(node, coming + going)
-            ledger.note(node, fixed=kernel)
+            note(coming + going)
+            note(fixed=kernel)
             if copies.strided:
-                ledger.note(node, 2 * coming)
+                note(2 * coming)
         elif copies.transposed:
-            ledger.note(node, made + 2 * going)
+            note(made + 2 * going)
         else:
-            ledger.note(node, made + coming, kernel)
-            ledger.note(node, made + going)
+            note(made + coming, kernel)
+            note(made + going)
 
     def size(self, kept: Kept, node: Node) -> int:
         samples = self.samples[node.id] if kept.batched else 1

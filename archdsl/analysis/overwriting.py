@@ -50,9 +50,12 @@ class Overwriting:
 
     def is_free(self, tensor: Tensor) -> bool:
         """Whether the only reader of a tensor may overwrite it."""
-        operation = self.graph.node(tensor).operation
-        own = operation.own or (self.inference and operation.own_in_inference)
-        return self.allowed and own and self.readers[tensor] == 1 and tensor not in self.moved
+        if not self.allowed or self.readers[tensor] != 1 or tensor in self.moved:
+            return False
+        node = self.graph.node(tensor)
+        if node.operation.training_only:  # its input in evaluation; a new tensor in training
+            return self.is_free(node.inputs[0])
+        return node.operation.own or (self.inference and node.operation.own_in_inference)
 
     def is_as_large(self, tensor: Tensor, node: Node) -> bool:
         """Whether a tensor has the size of a node's result, with the batch."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
 from archdsl.elaborate.place import Flow, Place, label_names
 from archdsl.elaborate.reports import Reports
-from archdsl.elaborate.spec_files import bind_operation
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import Operation
@@ -35,6 +35,7 @@ from archdsl.values import (
     SharedValue,
     TensorValue,
     arguments_of,
+    bind_operation,
     describe,
     evaluate,
 )
@@ -67,8 +68,13 @@ class Operations:
         """The mask that keeps elements from different places apart in shifted windows."""
         return self._known.setdefault(("strangers", cut), Strangers(cut=cut))
 
-    def of(self, cls: type[Called], item: tree.Call, place: Place) -> Called:
-        """The operation of a call, with checked arguments. Equal calls share one value."""
+    def of(
+        self, cls: type[Called], item: tree.Call, place: Place, earlier: Mapping[str, object] = MappingProxyType({})
+    ) -> Called:
+        """The operation of a call, with checked arguments. Equal calls share one value.
+
+        `earlier` are arguments that the value has which is called.
+        """
 
         def advise(error: Misbound) -> None:
             if error.surplus:
@@ -76,7 +82,7 @@ class Operations:
             error.proposals = (*as_here(cls, item, place), *error.proposals)
 
         bound = bind_operation(cls, item.arguments or (), place.names, advise)
-        given = {**place.defaults.get(cls.name, {}), **bound.values}
+        given = {**place.defaults.get(cls.name, {}), **earlier, **bound.values}
         key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
         found = cast(Called | None, self._known.get(key_of_call))
         if found is None:

@@ -170,7 +170,7 @@ class Items:
             if not first:
                 help = f"begin a chain with it: `(it, {name}(…)) -> add`"
                 raise Failure("E0227", f"`{name}` takes no tensor, but one flows in", item.span, help)
-            return self.place_operation(target.operation, item, place, ())
+            return self.place_operation(target, item, place, ())
         if not flow:
             raise Failure(
                 "E0203", f"no tensor flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
@@ -179,7 +179,7 @@ class Items:
             self.names_no_weights(item)
             return self.shares.call(target, item, place, flow)
         if isinstance(target, OperationValue):
-            return self.place_operation(target.operation, item, place, flow)
+            return self.place_operation(target, item, place, flow)
         if isinstance(target, ExternValue):
             return self.place_extern(target, item, place, flow)
         if isinstance(target, MemberValue | BlockValue):
@@ -223,8 +223,9 @@ class Items:
 
     # ------------------------------------------------------------ operations and blocks
 
-    def place_operation(self, cls: type[Operation], item: tree.Call, place: Place, flow: Flow) -> Flow:
-        operation = self.operations.of(cls, item, place)
+    def place_operation(self, target: OperationValue, item: tree.Call, place: Place, flow: Flow) -> Flow:
+        cls = target.operation
+        operation = self.operations.of(cls, item, place, target.given)
         origin = self.parallels.get(flow) if flow else None
         flow = self.build.batched(operation, flow, place.scope, item.span)
         flow = self.masked(operation, flow, item, place)

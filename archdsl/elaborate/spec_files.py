@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,14 +13,12 @@ from archdsl.common.limits import Exceeded, budget, deep_calls, ongoing
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal, renamed
 from archdsl.ops import OPERATIONS, aliases
-from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 from archdsl.syntax.parser import parse, read
 from archdsl.values import (
     FAILED,
     AugmentValue,
     BlockValue,
-    Bound,
     Defaults,
     ExternValue,
     Failure,
@@ -32,10 +30,10 @@ from archdsl.values import (
     Signature,
     Thunk,
     bind,
+    bind_operation,
     evaluate,
     name_span,
     values_in,
-    word_or_value,
 )
 
 
@@ -393,18 +391,3 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
 
     bound = bind_operation(cls, declaration.arguments, names, advise)
     defaults[name] = {**defaults.get(name, {}), **bound.values}
-
-
-def bind_operation(
-    cls: type[Operation], arguments: Iterable[tree.Argument], names: Namespace, advise: Callable[[Misbound], None]
-) -> Bound:
-    """The arguments of an operation by name. Raises Misbound."""
-
-    def switched(argument: tree.Argument) -> str | None:
-        match argument:
-            case tree.Argument(name=None, value=tree.Name(name=name)) if name in cls.switches():
-                return name if names.find(name) is None and names.find_label(name) is None else None
-        return None
-
-    signature = Signature(cls.name, list(cls.fields), aliases.parameter, advise, switched)
-    return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))

@@ -73,7 +73,10 @@ _CHOOSING = "nothing is chosen by the numbers of a tensor: output them, and choo
 _PATCHES = f"`pixel_unshuffle(r)` makes channels of patches side by side, `windows` cuts a map; {_OUTSIDE}"
 _GATED = "write the gate out: `linear(2 * n) -> split(2) -> (a, b): it`, and `(a -> silu, b) -> mul`"
 _PLACES = "give coordinates as another `input`, or learn them: `(it, parameter(it.shape)) -> add`"
-_TURNED = f"positions are learned (`parameter`), biases of attention (`relative`), or angles (`rotary`); {_OUTSIDE}"
+_TURNED = (
+    "positions are learned (`parameter`), fixed (`sine_positions`), angles (`rotary`) or biases of attention "
+    f"(`relative`); {_OUTSIDE}"
+)
 _SPECTRUM = f"compute it outside, and pass the result to the `input`; or {_OUTSIDE}"
 _SAMPLED = f"there is no sampling at computed positions; {_OUTSIDE}"
 _DYNAMIC = "the weights of a layer do not depend on its input; `(maps, weights) -> mul` weighs maps by computed numbers"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from archdsl.common.source import Source, Span
@@ -399,11 +400,20 @@ def _number_as_tensor(p: _Problem) -> _Hint | None:
     return None
 
 
+def _conditional_skip(p: _Problem) -> _Hint | None:
+    if (p.word(-2), p.word(-1)) == ("via", "if"):
+        return _Hint("put the condition into the body of the skip: `residual via { if … { … } } { … }`")
+    return None
+
+
 def _missing_arrow(p: _Problem) -> _Hint | None:
     if "ARROW" not in p.accepted or p.kind(-1) not in ("NAME", "RPAR", "RBRACE"):
         return None
     if p.found.kind in ("INT", "FLOAT", "SIZE") and "LPAR" in p.accepted:
         return _Hint(f"write arguments in parentheses: `{p.word(-1)}({p.word(0)}, …)`")
+    ends = (kind for kind in map(p.kind, count(1)) if kind in ("", "LBRACE", "NEWLINE", "ELSE"))
+    if p.found.kind == "IF" and p.kind(-1) == "NAME" and next(ends) == "ELSE":
+        return _Hint(f"a condition picks a tensor in braces: `if … {{ {p.word(-1)} }} else {{ … }}`")
     if p.found.kind in ("NAME", "IF") and p.word(0).upper() in _STATEMENTS and p.kind(1) in {*_OPERANDS, "LSQB"}:
         return _Hint(f"`{p.word(0)}` begins a statement: put it on a new line")
     if p.found.kind in _ITEM_STARTS:
@@ -479,6 +489,7 @@ _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _input_without_sizes,
     _prefixed_string,
     _number_as_tensor,
+    _conditional_skip,
     _missing_arrow,
     _missing_comma,
     _list_in_parentheses,

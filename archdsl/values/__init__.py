@@ -3,7 +3,7 @@
 from archdsl.values.arithmetic import DEMAND
 from archdsl.values.binding import Bound, Misbound, Signature, bind, complete, name_span
 from archdsl.values.builtins import BUILTINS
-from archdsl.values.evaluation import arguments_of, evaluate, values_in, word_or_value
+from archdsl.values.evaluation import arguments_of, bind_operation, evaluate, values_in, word_or_value
 from archdsl.values.kinds import (
     FAILED,
     AugmentValue,
@@ -48,6 +48,7 @@ __all__ = [
     "Thunk",
     "arguments_of",
     "bind",
+    "bind_operation",
     "complete",
     "describe",
     "evaluate",

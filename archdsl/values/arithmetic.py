@@ -29,7 +29,7 @@ COMPARISON: dict[str, Callable[[Any, Any], bool]] = {
 
 def equal(left: object, right: object, span: Span) -> bool:
     if isinstance(left, OperationValue) and isinstance(right, OperationValue):
-        return left.operation is right.operation
+        return left.operation is right.operation and left.given == right.given
     if isinstance(left, Expr) or isinstance(right, Expr):
         try:
             decided = dims.equal(left, right)  # type: ignore[arg-type]

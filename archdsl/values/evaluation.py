@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import assert_never
 
@@ -10,11 +11,12 @@ from archdsl.common.limits import budget
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
 from archdsl.dims import DimError, Expr
-from archdsl.ops import OPERATIONS
+from archdsl.ops import OPERATIONS, aliases
+from archdsl.ops.base import Operation
 from archdsl.ops.fields import one_of
 from archdsl.syntax import tree
 from archdsl.values.arithmetic import COMPARISON, arithmetic, checked_range, compare, equal
-from archdsl.values.binding import Signature, bind, complete
+from archdsl.values.binding import Bound, Misbound, Signature, bind, complete
 from archdsl.values.builtins import BUILTINS, call_builtin
 from archdsl.values.kinds import (
     FAILED,
@@ -245,16 +247,37 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
         if any(a.name is not None for a in value.arguments):
             raise Failure("E0205", f"`{name}` takes its arguments by position", value.span)
         return call_builtin(name, [evaluate(a.value, names) for a in value.arguments], value.span)
-    by_name = f"pass only its name, or a block that contains the call: `block part {{ {name}(…) }}`"
-    if found is not None:
-        help = by_name if isinstance(found, BlockValue | MemberValue | OperationValue | ExternValue) else None
-        raise Failure("E0211", f"`{name}` is {describe(found)}, not a function of values", value.function.span, help)
-    if name in OPERATIONS:
-        message = f"`{name}` is an operation: use it in a chain, not in an expression"
-        raise Failure("E0211", message, value.function.span, by_name)
+    target = OperationValue(OPERATIONS[name]) if found is None and name in OPERATIONS else found
+    if (partial := _partial(target, value, names)) is not None:
+        return partial
+    if target is not None:
+        by_arrow = f"a tensor flows in along an arrow: `… -> {name}`; as a value, `{name}` takes values"
+        by_name = f"pass only its name, or a block that contains the call: `block part {{ {name}(…) }}`"
+        takes_some = isinstance(target, OperationValue) or (
+            isinstance(target, BlockValue) and isinstance(target.syntax, tree.Block)
+        )
+        help = (
+            by_arrow if takes_some else by_name if isinstance(target, BlockValue | MemberValue | ExternValue) else None
+        )
+        message = f"`{name}` is {describe(target)}, not a function of values"
+        raise Failure("E0211", message, value.function.span, help)
     functions = {n for n in names.names() if isinstance(names.find(n), FunctionValue)} | BUILTINS.keys()
     span = value.function.span
     raise Failure("E0201", f"there is no function named `{name}`", span, proposals=renamed(span, name, functions))
+
+
+def _partial(target: object, value: tree.Apply, names: Namespace) -> BlockValue | OperationValue | None:
+    """A block or operation with some of its arguments: `bottleneck(groups = 32)`. None for what is no such call."""
+    if isinstance(target, BlockValue) and isinstance(target.syntax, tree.Block):
+        signature = Signature(target.name, [p.name.name for p in target.syntax.parameters])
+        bound = bind(signature, value.arguments, values_in(names))
+    elif isinstance(target, OperationValue):
+        bound = bind_operation(target.operation, value.arguments, names)
+    else:
+        return None
+    if any(isinstance(found, TensorValue) for found in bound.values.values()):
+        return None
+    return replace(target, given={**target.given, **bound.values})
 
 
 def _call_function(function: FunctionValue, value: tree.Apply, names: Namespace) -> object:
@@ -296,7 +319,8 @@ def arguments_of(
     signature = Signature(name, [p.name.name for p in parameters])
     try:
         bound = bind(signature, arguments, values_in(names))
-        return complete(parameters, {**(given or {}), **bound.values}, target.module, default, missing)
+        earlier = {**(target.given if isinstance(target, BlockValue) else {}), **(given or {})}
+        return complete(parameters, {**earlier, **bound.values}, target.module, default, missing)
     except Failure:
         if mended:
             raise Poisoned from None  # the mistake in its head is the cause
@@ -306,6 +330,24 @@ def arguments_of(
 def values_in(names: Namespace) -> Callable[[tree.Argument, str], object]:
     """Reads arguments as expressions, with these names in sight."""
     return lambda argument, parameter: evaluate(argument.value, names)
+
+
+def bind_operation(
+    cls: type[Operation],
+    arguments: Iterable[tree.Argument],
+    names: Namespace,
+    advise: Callable[[Misbound], None] = lambda error: None,
+) -> Bound:
+    """The arguments of an operation by name. Raises Misbound."""
+
+    def switched(argument: tree.Argument) -> str | None:
+        match argument:
+            case tree.Argument(name=None, value=tree.Name(name=name)) if name in cls.switches():
+                return name if names.find(name) is None and names.find_label(name) is None else None
+        return None
+
+    signature = Signature(cls.name, list(cls.fields), aliases.parameter, advise, switched)
+    return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))
 
 
 def word_or_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:

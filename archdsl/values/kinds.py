@@ -48,9 +48,10 @@ class Poisoned(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperationValue:
-    """An operation as a value: an argument `unit = conv`."""
+    """An operation as a value: an argument `unit = conv`, or with arguments of its own, `act = leaky_relu(0.2)`."""
 
     operation: type[Operation]
+    given: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -59,11 +60,15 @@ class OperationValue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockValue:
-    """A block or model with the file that contains it, and the `default`s in force where it is written."""
+    """A block or model with the file that contains it, and the `default`s in force where it is written.
+
+    `given` are the arguments that a value `unit = bottleneck(groups = 32)` has already.
+    """
 
     syntax: tree.Block | tree.Model
     module: Namespace
     defaults: Defaults
+    given: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -96,6 +96,7 @@ SMALL = {
     "channels": """
         conv(16, 3)
         ({ }, (channel_mean, channel_max) -> concat -> conv(1, 3) -> sigmoid) -> mul -> conv(16, 3)""",
+    "positions": "conv(16, 3)\n (it, it -> sine_positions(32) -> conv(16, 3)) -> add -> relu -> conv(16, 3)",
     "skips": "conv(16, 3)\n dense { conv(16, 3) -> relu }\n dense { conv(32, 3) }\n residual { conv(64, 3) -> relu }",
 }
 

@@ -142,6 +142,23 @@ model net {
     assert out(found)[0] == "16"
 
 
+def test_what_is_passed_may_have_arguments_already() -> None:
+    spec = """
+block unit(width, groups = 1, act = relu) { conv(width, 3, groups = groups) -> act }
+block both(kind, act) { kind(8) -> act -> kind(12, groups = 4) }
+model net(kind = unit(groups = 2)) {
+    input x[4, 8, 8]
+    both(kind, leaky_relu(0.3))
+    let wide = unit(act = gelu(approximate = tanh))
+    both(wide(groups = 4), act = silu)
+}
+"""
+    found = graph_of(spec)
+    convs = [n.operation for n in found.nodes() if n.operation.name == "conv"]
+    assert [(c.out, c.groups) for c in convs] == [(8, 2), (12, 4), (8, 4), (12, 4)]  # type: ignore[attr-defined]
+    assert operations(found)[1:3] == ["relu", "leaky_relu"] and operations(found)[-1] == "gelu"
+
+
 def test_defaults_are_lexical_and_the_nearest_wins() -> None:
     spec = """
 block before { conv(8, 3) }

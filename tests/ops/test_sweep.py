@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import nn
@@ -97,7 +99,9 @@ def test_channels_are_made_from_those_of_their_lanes(cls: type[Operation], examp
                 rows[:, channel_map.read.start : channel_map.read.stop] |= block
         for channel, row in enumerate(tensor.movedim(1, 0)):
             # To the third power: the sums over normalised values, and over their squares, are constant.
-            gradients = torch.autograd.grad((row**3).sum(), inputs, retain_graph=True, allow_unused=True)
+            gradients: Sequence[torch.Tensor | None] = [None] * len(inputs)
+            if row.requires_grad:
+                gradients = torch.autograd.grad((row**3).sum(), inputs, retain_graph=True, allow_unused=True)
             for i, gradient in enumerate(gradients):
                 made = torch.zeros(example.inputs[i][0], dtype=bool)
                 if gradient is not None:

@@ -85,12 +85,29 @@ class Callees:
             arguments.append((argument.name, self.numbers.resolve(row, leaf.group, hints, targets[0], stated)))
             for names, name in zip(given, targets, strict=True):
                 names.add(name)
+        for name in self.given_before(cells, plans, given):
+            if any(name not in c.arguments for c in cells):
+                refuse(leaf.group)
+            row = [c.arguments[name] for c in cells]
+            arguments.append((name, self.numbers.resolve(row, leaf.group, hints, name)))
+            for names in given:
+                names.add(name)
         needed = [{p.name for p in plan.parameters if p.default is None} for plan in plans]
         if any(names - passed for names, passed in zip(needed, given, strict=True)):
             refuse(leaf.group)
         layers = [Layer("", made=plan) for plan in plans]
         layer = self.numbers.resolve(layers, leaf.group, [], item.name.name)
         self.numbers.plan.made[leaf] = Made(item.name.name, arguments, calling.label, layer=layer)
+
+    @staticmethod
+    def given_before(cells: Sequence[Cell], plans: Sequence[Plan], given: Sequence[set[str]]) -> dict[str, None]:
+        """The parameters that a call leaves out, but whose value is not their default: the value called has them."""
+        return {
+            p.name: None
+            for cell, plan, names in zip(cells, plans, given, strict=True)
+            for p in plan.parameters
+            if p.default is not None and p.name not in names and not ex.same(cell.arguments[p.name], p.default.value)
+        }
 
     def given(self, name: str, calling: Calling, plan: Plan) -> tuple[Expr | None, list[Expr]]:
         """For a parameter of a class, what the call in the spec says, and what else it may be, the likeliest first."""

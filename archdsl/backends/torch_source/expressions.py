@@ -42,6 +42,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], object]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
+    "/": operator.truediv,
     "//": operator.floordiv,
     "%": operator.mod,
     "**": _power,
@@ -189,6 +190,23 @@ def undivided(expr: Expr) -> Expr:
     return mapped(expr, change)
 
 
+def divided(expr: Expr) -> Iterator[Expr]:
+    """The expression with fractions: with `/` for each outermost `//`, and for all of them.
+
+    `translate` writes every division of the spec as that of ints.
+    """
+
+    def fraction(part: Expr) -> Expr | None:
+        return Binary("/", part.left, part.right) if isinstance(part, Binary) and part.operator == "//" else None
+
+    def everywhere(part: Expr) -> Expr:
+        inner = over(part, everywhere)
+        return fraction(inner) or inner
+
+    yield mapped(expr, fraction)
+    yield everywhere(expr)
+
+
 def _logic(sign: str, left: Expr, right: Expr) -> Expr:
     neutral = sign == "and"
     for one, other in ((left, right), (right, left)):
@@ -271,10 +289,15 @@ def translate(value: tree.Value, names: Mapping[str, Expr]) -> Expr | None:
             return Not(operand) if value.operator == "not" else simplify(Binary("-", Const(0), operand))
         case tree.Binary():
             found = all_of(value.left, value.right)
-            # The spec's exact division of ints is Python's //; a fraction is found out when the values are compared.
-            return (
-                None if found is None else simplify(Binary("//" if value.operator == "/" else value.operator, *found))
-            )
+            if found is None:
+                return None
+            if value.operator != "/":
+                return simplify(Binary(value.operator, *found))
+            numbers: list[Any] = [part.value for part in found if isinstance(part, Const)]
+            if len(numbers) == 2 and (not all(map(is_int, numbers)) or (numbers[1] and numbers[0] % numbers[1])):
+                return simplify(Binary("/", *found))
+            # The spec's exact division of ints is Python's //; `divided` has that of other numbers.
+            return simplify(Binary("//", *found))
         case tree.Conditional():
             found = all_of(value.condition, value.then, value.otherwise)
             return None if found is None else simplify(If(*found))

@@ -157,6 +157,9 @@ class Numbers:
         if stated is not None and self.is_pick(stated):
             return self.picked(row, group, name, free)
         hints = [h for h in hints if not self.is_pick(h)]
+        if stated is not None and any(isinstance(value, float) for value in row):
+            agrees = self.frame(group).agrees
+            stated = next((e for e in (stated, *ex.divided(stated)) if agrees(e, row)), stated)
         if stated is not None:
             firm = self.plan.complete or self.is_element(stated, group)
             if firm and self.frame(group).agrees(stated, row):

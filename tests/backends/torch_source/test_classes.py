@@ -54,6 +54,14 @@ def test_each_block_is_one_class(name: str, update: bool) -> None:
             "a(b) -> a(c)",
             "def __init__(self, in_channels: int, n: int, k: int, **kw: Unpack[Factory])",
         ),
+        # What is passed may have arguments already, which the class takes with it.
+        (
+            "block b(n, k = 1) { conv(n, k) -> tanh }\n"
+            "block c(n, k = 1) { conv(n, 3) -> conv(n, k) }\n"
+            "block a(f) { f(4) -> relu }",
+            "a(b(k = 3)) -> a(c) -> a(c(k = 5))",
+            "f(4, 4, k=k, **kw)",
+        ),
         # What is bound in a round that is written out is an element of the list.
         (
             "block a(ns) { for n in ns { conv(n, 3) } }",

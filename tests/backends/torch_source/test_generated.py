@@ -257,7 +257,8 @@ def test_a_model_for_every_size_does_not_check() -> None:
         ("conv(2, 1) -> silu", False),  # keeps a copy of its input
         ("conv(2, 1) -> leaky_relu(-0.1)", False),  # its gradient needs the sign of the input
         ("conv(4, 1) -> slice(0, 2) -> relu", False),  # a view
-        ("conv(2, 1) -> dropout(0.5) -> relu", False),  # the same tensor in eval mode
+        ("conv(2, 1) -> dropout(0.5) -> relu", True),
+        ("a: conv(2, 1)\n dropout(0.5) -> relu\n (it, a) -> add", False),  # the same tensor in eval mode
         ("residual { conv(2, 1) } \n relu", True),
     ],
 )
