@@ -20,7 +20,8 @@ MODELS = (
     *("densenet:densenet121", "efficientnet:efficientnet_b0", "fcn:fcn_resnet50", "googlenet:googlenet"),
     *("inception:inception_v3", "lenet:lenet", "mnasnet:mnasnet0_5", "mobilenet:mobilenet_v2"),
     *("poolformer:poolformer_s12", "regnet:regnet_x_400mf", "resnet:resnet18", "shufflenet:shufflenet_v2_x0_5"),
-    *("squeezenet:squeezenet1_1", "unet:unet", "vgg:vgg11_bn", "vit:vit_b_32"),
+    *("squeezenet:squeezenet1_1", "unet:unet", "vgg:vgg11_bn", "video_resnet:mc3_18"),
+    "vit:vit_b_32",
 )
 """Models of the families that become the same graph; the others are not there yet."""
 SIZE = 64
