@@ -309,7 +309,7 @@ class Interpreter:
             axes = all_but_first(part)
             mean, variance = part.mean(axes, keepdim=True), part.var(axes, unbiased=False, keepdim=True)
             parts.append(self.normal(part, mean, variance, op.eps))
-        return self._affine(path, torch.cat(parts, 1))
+        return self._affine(path, torch.cat(parts, 1)) if op.affine else torch.cat(parts, 1)
 
     def _instancenorm(self, op: Any, path: str, x: Tensor) -> Tensor:
         axes = tuple(range(2, x.ndim))

@@ -116,14 +116,15 @@ class Builder:
                     self.demands.append(Demand(same, error, span, node.scope, node))
 
     def keeps_strangers_apart(
-        self, operation: Operation, shapes: tuple[Shape, ...], results: tuple[Shape, ...]
+        self, operation: Operation, flow: Flow, shapes: tuple[Shape, ...], results: tuple[Shape, ...]
     ) -> None:
         """Raises OperationError for an operation that would mix positions which a shift has brought together."""
         if self.windows is None or not self.windows.has_strangers or operation.masks:
             return
         if operation.bias_at is not None and (self.windows.around is None or not self.windows.around.has_strangers):
             return  # its bias masks them
-        if operation.mixes_positions(shapes, results):
+        of = {i for i, tensor in enumerate(flow) if self.graph.node(tensor).batched}
+        if operation.mixes_positions(shapes, results, of):
             raise OperationError(
                 f"`{operation.name}` looks at other positions, and in a shifted window some are no neighbours",
                 inputs=(0,),
@@ -189,7 +190,7 @@ class Builder:
         try:
             results, new_demands = self.infer(operation, shapes)
             if self.depends_on_input(flow):
-                self.keeps_strangers_apart(operation, shapes, results)
+                self.keeps_strangers_apart(operation, flow, shapes, results)
         except OperationError as error:
             scope.lost += 1
             self.size_error(error, Node(-1, operation, flow, (), name, path, labelled, scope, span, call, origin))

@@ -8,9 +8,11 @@ from archdsl.ops import (
     align,
     attend,
     attention,
+    blur,
     channels,
     constants,
     conv,
+    differences,
     linear,
     merge,
     norm,
@@ -22,7 +24,9 @@ from archdsl.ops import (
     regularise,
     resize,
     response,
+    rotary,
     shape,
+    standardised,
     unit_length,
     upconv,
 )
@@ -32,9 +36,11 @@ from archdsl.ops.partition import BLOCKS
 
 FAMILIES = (
     conv,
+    standardised,
     upconv,
     linear,
     pool,
+    blur,
     over_channels,
     norm,
     response,
@@ -51,7 +57,9 @@ FAMILIES = (
     positions,
     attention,
     attend,
+    rotary,
     parameter,
+    differences,
 )
 """The files of operations, in the order of the language reference."""
 

@@ -68,14 +68,14 @@ _TABLE = "there are no embeddings; compute them outside, and pass the result to 
 _WINDOWS = "`windows(7) { … }` cuts a map into windows, and puts together what its body makes of them"
 _NORMED = "weights are not normalised; a `batchnorm` after the layer normalises its output"
 _OUTSIDE = "declare one of a package, or your own, with `extern` (`archdsl help blocks`)"
-_STANDARDISED = f"weights are not standardised, and `groupnorm` normalises results; {_OUTSIDE}"
 _FUNCTION = f"the functions of tensors are activations, `exp` and `normalize`; {_OUTSIDE}"
 _CHOOSING = "nothing is chosen by the numbers of a tensor: output them, and choose outside"
 _PATCHES = f"`pixel_unshuffle(r)` makes channels of patches side by side, `windows` cuts a map; {_OUTSIDE}"
 _GATED = "write the gate out: `linear(2 * n) -> split(2) -> (a, b): it`, and `(a -> silu, b) -> mul`"
 _PLACES = "give coordinates as another `input`, or learn them: `(it, parameter(it.shape)) -> add`"
 _TURNED = (
-    f"positions are learned (`parameter`), fixed (`sine_positions`) or biases of attention (`relative`); {_OUTSIDE}"
+    "positions are learned (`parameter`), fixed (`sine_positions`), angles (`rotary`) or biases of attention "
+    f"(`relative`); {_OUTSIDE}"
 )
 _SPECTRUM = f"compute it outside, and pass the result to the `input`; or {_OUTSIDE}"
 _SAMPLED = f"there is no sampling at computed positions; {_OUTSIDE}"
@@ -84,7 +84,6 @@ _BLOCK = "it is a block of a few lines, which some families of the library have:
 _CONSTANT = "constants multiply and are added by `rescale`: `rescale(0, 1)` gives ones of the same size"
 _REPEATED = "merges repeat sizes of 1 (`mul`, `add(stretch = true)`), and `upsample` each position"
 _TRAINING = "it is `batchnorm` here; PyTorch converts the built module (`nn.SyncBatchNorm`, `requires_grad_`)"
-_BLURRED = "a fixed kernel blurs: `conv(C, 3, stride = 2, groups = C, weight = [[1, 2, 1], …], trainable = false)`"
 
 MISSING: Mapping[str, str] = MappingProxyType(
     {
@@ -94,7 +93,7 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("transformerencoderlayer", "transformerdecoderlayer"), _TRANSFORMER),
         **dict.fromkeys(("maxunpool", "unpool", "unpooling", "maxunpooling"), _UNPOOL),
         **dict.fromkeys(("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand"), _RANDOM),
-        **dict.fromkeys(("embedding", "embed", "positionalencoding", "positionalembedding"), _TABLE),
+        **dict.fromkeys(("embedding", "embed", "positionalembedding"), _TABLE),
         "grid": "`grid(7) { … }` has a body, which meets sparse grids of a map; `maps` makes a map of tokens",
         "windows": "`windows(7) { … }` has a body, which meets each window of a map as a sample of its own",
         **dict.fromkeys(("windowpartition", "partitionwindows", "windowreverse"), _WINDOWS),
@@ -105,15 +104,13 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("gridsample", "affinegrid", "warp"), _SAMPLED),
         **dict.fromkeys(("log", "sqrt", "pow", "abs", "clamp"), _FUNCTION),
         **dict.fromkeys(("unfold", "fold", "imcol", "im2col", "colim", "extractpatches"), _PATCHES),
-        **dict.fromkeys(("weightstandardization", "stdconv", "wsconv", "scaledstdconv"), _STANDARDISED),
         **dict.fromkeys(("roialign", "roipool", "nms", "psroipool", "anchorgenerator"), _CHOOSING),
         **dict.fromkeys(("where", "argmax", "topk", "gather", "scatter", "sort", "cumsum", "indexselect"), _CHOOSING),
         **dict.fromkeys(("sin", "cos", "square", "power", "div", "divide", "erf", "sign", "logsumexp"), _FUNCTION),
         **dict.fromkeys(("coordconv", "meshgrid", "addcoords", "linspace"), _PLACES),
-        **dict.fromkeys(("rotary", "rope", "rotaryembedding", "alibi"), _TURNED),
+        "alibi": _TURNED,
         **dict.fromkeys(("mamba", "ssm", "selectivescan", "retention"), f"there are no recurrent layers; {_OUTSIDE}"),
         **dict.fromkeys(("fft", "rfft", "stft", "dct", "spectrogram", "melspectrogram"), _SPECTRUM),
-        **dict.fromkeys(("blurpool", "antialias"), _BLURRED),
         **dict.fromkeys(("glu", "swiglu", "geglu", "gatedmlp", "swiglupacked"), _GATED),
         "simplenorm": f"`rmsnorm` and `layernorm` are near; {_OUTSIDE}",
         **dict.fromkeys(("frn", "filterresponsenorm", "evonorm", "tlu"), f"`groupnorm` is the nearest; {_OUTSIDE}"),

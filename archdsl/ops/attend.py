@@ -28,7 +28,8 @@ class Attend(Mixing):
 
     [C, …], [C, …], [D, …] → [D, …]: as many positions as q. A fourth tensor is a bias, added to the scores of each
     head: [heads, T, T] (see `relative`). Scores are q · k times `scale`; `none` is 1 / √(channels of a head), `cosine`
-    the cosine of their angle times a learned factor per head, whose key is the path of the operation.
+    the cosine of their angle times a learned factor per head, whose key is the path of the operation; `stored` is its
+    shape in the state_dict, `maps` [heads, 1, 1] or `flat` [heads].
 
     Errors: other numbers of tensors; `heads` that do not divide the channels; k and v with different positions.
 
@@ -43,6 +44,7 @@ class Attend(Mixing):
     helper_names = ("attend_first", "attend_last", "cosine_attend_first", "cosine_attend_last")
 
     scale: Scale = None
+    stored: Literal["maps", "flat"] = "maps"
 
     examples = (
         example((8, 5), (8, 5), (8, 5), heads=2),
@@ -51,6 +53,7 @@ class Attend(Mixing):
         example((8, 5), (8, 5), (8, 5), heads=2, causal=True),
         example((8, 5), (8, 5), (8, 5), (2, 5, 5), heads=2),
         example((8, 2, 3), (8, 2, 3), (8, 2, 3), (2, 6, 6), heads=2, scale="cosine"),
+        example((8, 5), (8, 5), (8, 5), heads=2, scale="cosine", stored="flat"),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
@@ -79,12 +82,22 @@ class Attend(Mixing):
                 parameter="causal",
                 help="leave out `causal`, or the bias",
             )
+        rules.require(
+            self.stored == "maps" or self.scale == "cosine",
+            "`stored` is the shape of the factors of `scale = cosine`",
+            parameter="stored",
+            help="leave it out, or add `scale = cosine`",
+        )
         if len(shapes) == 4:
             self.fits(shapes, rules)
         return ((values, *shapes[0][1:]),)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        return (Weight("", (self.heads, 1, 1)),) if self.scale == "cosine" else ()
+        return (Weight("", self._stored()),) if self.scale == "cosine" else ()
+
+    def _stored(self) -> tuple[int, ...]:
+        """The shape of the factors of cosines."""
+        return (self.heads,) if self.stored == "flat" else (self.heads, 1, 1)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
         return self.form(last=False)
@@ -96,9 +109,10 @@ class Attend(Mixing):
         cosine = self.scale == "cosine"
         helper = attention_helpers.attend(cosine=cosine, last=last)
         if cosine:
-            template = f"{helper.name}({{all}}, heads={{heads}}, logit_scale={{parameter}})"
+            view = ".view(-1, 1, 1)" if self.stored == "flat" else ""
+            template = f"{helper.name}({{all}}, heads={{heads}}, logit_scale={{parameter}}{view})"
             heads = Argument("heads", self.heads)
-            return ParameterForm(template, (self.heads, 1, 1), math.log(10), arguments=(heads,), helper=helper.source)
+            return ParameterForm(template, self._stored(), math.log(10), arguments=(heads,), helper=helper.source)
         arguments = [Argument("heads", self.heads)]
         more = ""
         if self.scale is not None:

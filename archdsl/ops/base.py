@@ -7,7 +7,7 @@ The files of this package do not use `from __future__ import annotations`: the a
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -250,10 +250,14 @@ class Operation(Declaration, Facts):
         """
         return {i: self.reads(shape, outputs[result], self.window((shape,))) for i, shape in enumerate(shapes)}
 
-    def mixes_positions(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> bool:
-        """Whether a result at one position is computed from other positions of an input; all sizes are ints."""
-        found = [maps for i in range(len(outputs)) for maps in self.index_maps(i, shapes, outputs).values()]
-        return any(not by.still or by.out != axis for maps in found for axis, by in enumerate(maps))
+    def mixes_positions(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], of: Collection[int]) -> bool:
+        """Whether a result at one position is computed from other positions of an input; all sizes are ints.
+
+        `of` are the positions of the inputs that count: a learned tensor has no strangers.
+        """
+        found = [self.index_maps(i, shapes, outputs) for i in range(len(outputs))]
+        maps = [by for each in found for position, by in each.items() if position in of]
+        return any(not one.still or one.out != axis for by in maps for axis, one in enumerate(by))
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         """The input channels from which the output channels are computed, for each input, in channel order.

@@ -181,6 +181,9 @@ class Slice(ChannelOperation):
         taken = (size if self.stop is None else _placed(self.stop, size)) - _placed(self.start, size)
         return (with_size(shape, self.axis, dims.ceil_div(taken, self.step) if self.step > 1 else taken),)
 
+    def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
+        return {"stop": None} if self.stop == shapes[0][self.axis] else {}
+
     def _check_order(self, one: str) -> None:
         """OperationError for bounds between which no axis has anything."""
         if self.stop is None or (self.start >= 0 > self.stop):

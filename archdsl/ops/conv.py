@@ -8,7 +8,7 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers
-from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
+from archdsl.ops.base import Example, Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
 from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.facts import Copies
 from archdsl.ops.fields import (
@@ -118,7 +118,7 @@ class Conv(Operation):
     """
 
     name = "conv"
-    aliases = ("convolution",)
+    aliases: ClassVar[tuple[str, ...]] = ("convolution",)
     family = "convolution"
     has_filters = True
     is_weighted = True
@@ -143,7 +143,7 @@ class Conv(Operation):
     flip: Switch = False
     init: Init = None
 
-    examples = (
+    examples: ClassVar[tuple[Example, ...]] = (
         example((3, 8, 9), out=4, kernel=3),
         example((3, 9, 8), out=4, kernel=(3, 1), stride=2, bias=False),
         example((2, 11), out=4, kernel=5, stride=3, pad="valid"),
@@ -276,7 +276,7 @@ class Conv(Operation):
                 ("padding_mode", self.pad_mode, "zeros"),
             ),
         )
-        helper = helpers.conv(rank, flip=self.flip, same_upper=moving, causal=causal)
+        helper = self.helper(rank, moving=moving)
         return ModuleForm(
             constructor=helper.name if helper else f"nn.Conv{rank}",
             accepted=arguments,
@@ -287,6 +287,10 @@ class Conv(Operation):
             fill=self._fill,
             start=start(self.init, self.bias),
         )
+
+    def helper(self, rank: str, *, moving: bool) -> helpers.Helper | None:
+        """The class that it becomes if it is none of PyTorch's; `moving`: its padding depends on the size."""
+        return helpers.conv(rank, flip=self.flip, same_upper=moving, causal=self.pad == "causal")
 
     @property
     def _fill(self) -> Mapping[str, object]:
@@ -322,6 +326,10 @@ class Conv(Operation):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
         return Window(kernel, stride, dilation, window_pads(self.pad, kernel, stride, dilation, shapes[0]))
+
+    def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
+        given = {"kernel": self.kernel, "stride": self.stride, "pad": self.pad, "dilation": self.dilation}
+        return {name: collapse(value) for name, value in given.items() if isinstance(value, tuple)}
 
     def wraps(self) -> bool:
         return self.pad_mode == "circular"

@@ -115,6 +115,10 @@ class Facts:
         """Whether it is a merge that broadcasts sizes of 1."""
         return False
 
+    def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
+        """The values of parameters for which another value says the same, as `none` does for the end of an axis."""
+        return {}
+
     # ------------------------------------------------------------ what may run in place
 
     inplace: ClassVar[bool] = False

@@ -7,7 +7,9 @@ come from `x.shape`, so torch.compile and torch.export accept them with dynamic 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+Standardised: TypeAlias = Literal["", "Standardized", "Scaled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +36,34 @@ SAME_UPPER_PADS = '''def same_upper_pads(
 '''
 
 
-def conv(rank: str, *, flip: bool, same_upper: bool, causal: bool) -> Helper | None:
-    """The subclass of nn.Conv1d, 2d or 3d with a flipped kernel, padding that it lacks, or both; None for neither."""
-    if not (flip or same_upper or causal):
+def conv(
+    rank: str,
+    *,
+    flip: bool,
+    same_upper: bool,
+    causal: bool,
+    standardised: Standardised = "",
+) -> Helper | None:
+    """The subclass of nn.Conv1d, 2d or 3d with other kernels, padding that it lacks, or both; None for neither."""
+    if not (flip or same_upper or causal or standardised):
         return None
     axes = ", ".join(str(a + 2) for a in range(int(rank[0])))
-    name = f"{'Flipped' if flip else ''}Conv{rank}{'SameUpper' if same_upper else 'Causal' if causal else ''}"
-    says = ["The kernel is flipped, as signal processing defines a convolution."] if flip else []
+    more = "SameUpper" if same_upper else "Causal" if causal else ""
+    name = f"{standardised}{'Flipped' if flip else ''}Conv{rank}{more}"
+    says = ["Each kernel is brought to mean 0 and variance 1."] if standardised else []
+    says += ["The kernel is flipped, as signal processing defines a convolution."] if flip else []
     says += ["Pads to ⌈size / stride⌉ outputs, the odd one behind."] if same_upper else []
     says += ["Pads before the signal alone: no output depends on later inputs."] if causal else []
-    doc = f'"""{says[0]}"""' if len(says) == 1 else f'"""{says[0]}\n\n    {says[1]}\n    """'
-    weight = [f"        weight = self.weight.flip({axes})"] if flip else []
-    used = "weight" if flip else "self.weight"
+    text = "\n    ".join(says[1:])
+    doc = f'"""{says[0]}"""' if len(says) == 1 else f'"""{says[0]}\n\n    {text}\n    """'
+    weight = _standardised(standardised == "Scaled") if standardised else []
+    weight += [f"        weight = {'' if weight else 'self.'}weight.flip({axes})"] if flip else []
+    used = "weight" if weight else "self.weight"
     lines = [
         f"class {name}(nn.Conv{rank}):",
         f"    {doc}",
         "",
+        *(_standardising(int(rank[0]), standardised == "Scaled") if standardised else []),
         "    def forward(self, input: Tensor) -> Tensor:",
         *weight,
     ]
@@ -68,6 +82,32 @@ def conv(rank: str, *, flip: bool, same_upper: bool, causal: bool) -> Helper | N
     else:
         lines += [f"        input = self._conv_forward(input, {used}, self.bias)", "        return input"]
     return Helper(name, (f"{SAME_UPPER_PADS}\n\n" if same_upper else "") + "\n".join([*lines, ""]))
+
+
+def _standardising(rank: int, scaled: bool) -> list[str]:
+    """The constructor of a convolution with standardised kernels."""
+    more = "        self, *args: Any, eps: float = 1e-6, gamma: float, **kwargs: Any"
+    plain = ["    def __init__(self, *args: Any, eps: float = 1e-6, **kwargs: Any) -> None:"]
+    ones = f"self.weight[:, :1{', :1' * rank}]"
+    gain = ["        self.gamma = gamma", f"        self.gain = nn.Parameter(torch.ones_like({ones}))"]
+    return [
+        *(["    def __init__(", more, "    ) -> None:"] if scaled else plain),
+        "        super().__init__(*args, **kwargs)",
+        "        self.eps = eps",
+        *(gain if scaled else []),
+        "",
+    ]
+
+
+def _standardised(scaled: bool) -> list[str]:
+    """The statements that standardise kernels."""
+    return [
+        "        rows = self.weight.flatten(1)",
+        "        variance, mean = torch.var_mean(rows, 1, correction=0, keepdim=True)",
+        "        rows = (rows - mean) * (variance + self.eps).rsqrt()",
+        "        weight = rows.view_as(self.weight)",
+        *(["        weight = weight * self.gain * (self.gamma * rows.shape[1] ** -0.5)"] if scaled else []),
+    ]
 
 
 MAX_POOL_FREE = Helper(

@@ -285,9 +285,10 @@ class Rmsnorm(Norm):
 class Groupnorm(Norm):
     """Normalises each group of channels over the group and all positions, separately for each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel, none with `affine = false`. `init = zeros` makes
+    the weight 0.
 
-    Errors: `groups` that do not divide the channels; a group of a single number, which has no variance.
+    Errors: `groups` that do not divide the channels; a group of one number, which has no variance; `init` without them.
 
     Wu and He, Group normalization, 2018.
     """
@@ -300,6 +301,7 @@ class Groupnorm(Norm):
 
     groups: Count
     eps: Positive = 1e-5
+    affine: Switch = True
     init: AffineInit = "ones"
 
     examples = (
@@ -308,9 +310,11 @@ class Groupnorm(Norm):
         example((4, 3, 4, 5), groups=4, eps=1e-3),
         example((6,), groups=2),
         example((6, 7), groups=3, init="zeros"),
+        example((6, 4, 5), groups=1, affine=False),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        needs_weight(self.affine, self.init)
         count = channels(self.name, shapes[0])
         if count % self.groups:
             raise OperationError(
@@ -335,13 +339,14 @@ class Groupnorm(Norm):
         return super().infer(shapes, rules)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        return affine_weights(channels(self.name, shapes[0]))
+        return affine_weights(channels(self.name, shapes[0])) if self.affine else ()
 
     def _statistics(self, shape: Shape) -> tuple[Kept, ...]:
         return (Kept((self.groups,)),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(num_groups=self.groups, num_channels=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        arguments = positional(num_groups=self.groups, num_channels=shapes[0][0])
+        arguments += options(("eps", self.eps, 1e-5), ("affine", self.affine, True))
         return ModuleForm("nn.GroupNorm", arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
@@ -360,7 +365,7 @@ class Groupnorm(Norm):
         yield NORMALISED
         yield self.by_sample(f"over a group of {each} and {positions}, {counted(self.groups, 'group')}", self.eps)
         yield WHATEVER
-        yield self.learned(shapes)
+        yield self.learned(shapes) if self.affine else "without γ and β here"
 
 
 class Instancenorm(Norm):

@@ -35,7 +35,7 @@ class Pool(Operation):
     """The base of poolings with a sliding window."""
 
     family = "pooling"
-    helper_names = ("same_upper_pads",)
+    helper_names: ClassVar[tuple[str, ...]] = ("same_upper_pads",)
     taken: ClassVar[str]
     """The reduction of each window."""
     pytorch_names = renamed(kernel="kernel_size", pad="padding", ceil="ceil_mode", count_pad="count_include_pad")
@@ -122,6 +122,10 @@ class Pool(Operation):
         if pads is None:
             return ModuleForm(helper.name, arguments, helper=helper.source)
         return ModuleForm(plain, arguments)
+
+    def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
+        kernel, stride, *_ = self._settings()
+        return {"stride": kernel} if stride is None else {}
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)

@@ -58,6 +58,9 @@ class Spec:
         self.parts = [
             (n, s, False, (ONES if n == "weight" else ZEROS) if norm else None) for n, s in parameters.items()
         ]
+        if made.has_gain:
+            first, *rest = parameters["weight"]
+            self.parts.append(("gain", (first, *[1] * len(rest)), False, ONES))
         self.parts += [(n, s, True, None) for n, s in buffers.items()]
 
     def __hash__(self) -> int:
@@ -113,6 +116,8 @@ class Layer(Module):
     base = ""
     """The class of torch.nn that it is or extends; empty for a helper that extends only nn.Module."""
     signature: Mapping[str, object] = {}
+    has_gain = False
+    """Whether it has a factor for each of its kernels besides."""
     outside = False
     """Whether its code is not known (`extern`): it may draw at random, and its weights are as declared."""
     declared: dict[object, Parts]
@@ -266,8 +271,10 @@ def _collapsed(value: object) -> object:
     return value
 
 
-def layer_class(kind: str, base: str, signature: Mapping[str, object], extends: type[Layer] = Layer) -> type[Layer]:
-    return type(kind, (extends,), {"kind": kind, "base": base, "signature": signature})
+def layer_class(
+    kind: str, base: str, signature: Mapping[str, object], extends: type[Layer] = Layer, has_gain: bool = False
+) -> type[Layer]:
+    return type(kind, (extends,), {"kind": kind, "base": base, "signature": signature, "has_gain": has_gain})
 
 
 def outside_class(kind: str, signature: Mapping[str, object]) -> type[Layer]:

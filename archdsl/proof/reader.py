@@ -261,7 +261,9 @@ def _layer(statement: ast.ClassDef) -> type[Layer]:
         return outside_class(statement.name, _signature(init))
     assert isinstance(base, ast.Attribute)
     extends = LAYERS.get(base.attr, Layer)
-    if init is None and base.attr in SIGNATURES:
-        return layer_class(statement.name, base.attr, SIGNATURES[base.attr], extends)
+    if base.attr in SIGNATURES and (init is None or init.args.vararg is not None):
+        more = {} if init is None else _signature(init)
+        gain = any(isinstance(n, ast.Attribute) and n.attr == "gain" for n in walked(statement))
+        return layer_class(statement.name, base.attr, {**SIGNATURES[base.attr], **more}, extends, gain)
     parameters = init.args.args[1:] if init is not None else []
     return layer_class(statement.name, "", {a.arg: REQUIRED for a in parameters}, extends)

@@ -50,7 +50,7 @@ class Details:
         kinds = [repr(n.operation.outside() or "") for n in (old, new)]
         if kinds[0] != kinds[1]:
             return [Detail("extern", *kinds), *self.inputs(old, new)]
-        was, now = old.operation.values(), new.operation.values()
+        was, now = ({**n.operation.values(), **n.operation.meant(g.shapes(n.inputs))} for g, n in self.sides(old, new))
         pairs = [(name, was.get(name), now.get(name)) for name in {**was, **now}]
         changed = [
             Detail(name, value_text(a), value_text(b))

@@ -260,6 +260,8 @@ def mix(
         if scores.factors is None or scores.scale != 1 or causal:
             raise NoOperation("attention by cosines without a factor for each head")
         given["scale"] = COSINE
+        if len(scores.factors.stored) == 1:
+            given["stored"] = "flat"
     elif not isclose(scores.scale, 1 / sqrt(each), rel_tol=1e-6):
         given["scale"] = scores.scale
     bases = [view.base for view in three]
@@ -384,6 +386,7 @@ def normalized(layouts: Layouts, call: Call) -> None:
         raise NoOperation("`normalize` along the batch")
     along, eps = order[axis - 1], argument(call, 3, "eps", 1e-12)
     given = {**({"axis": along} if along else {}), **({"eps": eps} if eps != 1e-12 else {})}
+    layouts.views.pop(call.results[0], None)
     layouts.add(Item("normalize", given, [base], [layouts.made(call.results[0], order)], line=call.line))
 
 
@@ -404,7 +407,7 @@ def factors_in(other: object) -> Owned:
     """The parameter of exp(min(parameter, log 100)). Raises NoOperation for another factor."""
     clamped = other.arguments[0] if isinstance(other, Derived) and other.name == "exp" else None
     owned = clamped.arguments[0] if isinstance(clamped, Derived) and clamped.name == "clamp" else None
-    if isinstance(owned, Owned) and len(owned.stored) == 3:
+    if isinstance(owned, Owned) and len(owned.stored) in (1, 3):
         return owned
     raise NoOperation("cosines of attention times another factor than exp(min(x, log 100))")
 

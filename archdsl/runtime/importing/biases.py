@@ -7,6 +7,7 @@ from math import isqrt, prod
 
 from torch import nn
 
+from archdsl.runtime.importing.fixed import difference_scale
 from archdsl.runtime.importing.functions import OPERATIONS_OF, element_functions, layer_classes, plain, shape_of
 from archdsl.runtime.importing.layers import NoOperation, Wording, said
 from archdsl.runtime.importing.layouts import Layouts
@@ -15,7 +16,7 @@ from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, 
 from archdsl.runtime.importing.views import Order
 
 VIEWS = frozenset(
-    {"view", "reshape", "permute", "contiguous", "unsqueeze", "flatten", "transpose", "expand", "squeeze"}
+    {"view", "reshape", "permute", "movedim", "contiguous", "unsqueeze", "flatten", "transpose", "expand", "squeeze"}
 )
 """Methods that only move the numbers of a bias; whether they move them rightly the proof finds."""
 
@@ -42,7 +43,8 @@ def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: 
     given_size = opened.arguments["size"] if opened is not None else None
     size = given_size or (keys.shapes[0][2:] if len(keys.shapes[0]) == 4 else isqrt(counts[1]))
     sides = sides_of((size, size) if isinstance(size, int) else size)
-    return Branch(layouts, sides, counts, [shape[0] for shape in queries.shapes], call).of(given)
+    branch = Branch(layouts, sides, counts, [shape[0] for shape in queries.shapes], call, queries)
+    return branch.of_pairs(branch.of(given))
 
 
 def is_mask(layouts: Layouts, given: object) -> bool:
@@ -67,6 +69,26 @@ class Branch:
     """The numbers of queries and of keys."""
     batches: list[int]
     call: Call
+    queries: Value | None = None
+    """The tensor of the window, or of a map as tokens."""
+
+    def of_pairs(self, bias: Value) -> Value:
+        """A bias of all pairs of positions; one of their differences is looked up."""
+        if shape_of(bias)[1:] != tuple(2 * side - 1 for side in self.sides):
+            return bias
+        given: dict[str, object] = {"window_size": self.window, "stored": None}
+        return self.item("relative", given, bias, (shape_of(bias)[0], *self.counts))
+
+    def differences(self, owned: Owned) -> Value:
+        """Differences of positions that are kept in a buffer, or computed; they follow from the size of the window."""
+        scale = difference_scale(self.layouts.numbers(owned.key), self.sides)
+        if scale is None or self.queries is None:
+            raise NoOperation(f"the buffer `{owned.key}` of size {list(owned.stored)} as a bias of scores")
+        tensor = self.queries
+        if len(tensor.shapes[0]) == 3:
+            tensor = self.item("maps", {"to": self.sides}, tensor, (shape_of(tensor)[0], *self.sides))
+        given: dict[str, object] = {} if scale == "relative" else {"scale": scale}
+        return self.item("differences", given, tensor, (2, *(2 * side - 1 for side in self.sides)))
 
     def of(self, given: object) -> Value:
         """The tensor of the network, which is made once in a module."""
@@ -116,12 +138,14 @@ class Branch:
         made = Value([(batch, *sizes) for batch in self.batches])
         owns = bool(path) and (layer is None or bool(layer.state_dict()))
         inputs = [] if inner is None else [inner]
-        self.layouts.moved.append(Item(operation, arguments, inputs, [made], path, owns, self.call.line))
+        self.layouts.add(Item(operation, arguments, inputs, [made], path, owns, self.call.line))
         return made
 
     def parameter(self, owned: Owned) -> Value:
         """A table [differences, heads], or the coordinates of differences."""
         differences = tuple(2 * side - 1 for side in self.sides)
+        if not self.layouts.is_kept(owned.key) and owned.stored[-1:] == (2,) and len(self.sides) == 2:
+            return self.differences(owned)
         if owned.stored == (1, *differences, 2) and self.layouts.is_kept(owned.key):
             return self.item("coordinates", {"window_size": self.window}, None, (2, *differences), owned.key)
         if len(owned.stored) != 2 or not (known := {*self.kinds()} & {*owned.stored}):

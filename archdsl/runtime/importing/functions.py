@@ -29,6 +29,10 @@ OPERATIONS_OF = {
 """The merges, and arithmetic with numbers, by the names of functions."""
 
 
+COMPOSITES = {"apply_rot_embed_cat": "timm.layers.pos_embed_sincos"}
+"""Functions of other packages that are recorded as one call each, and where they are defined."""
+
+
 class Meaning:
     """A call as operations: `inputs` flow through `steps`; `parts` are several results of the last one.
 
@@ -186,6 +190,18 @@ def interpolate(call: Call) -> Meaning:
     spatial = [shape[2:] for shape in call.results[0].shapes]
     more = {} if mode == default_of(OPERATIONS["resize"], "mode") else {"mode": mode}
     return Meaning(call.inputs[:1], Wording("resize", {"to": SizeOf(spatial), **more}))
+
+
+@handles("hardtanh", "clamp", "clip", "clamp_min")
+def clamped(call: Call) -> Meaning:
+    """Numbers cut off below 0, and perhaps above 6."""
+    low, high = {"hardtanh": ("min_val", "max_val"), "clamp_min": ("min", "")}.get(plain_name(call), ("min", "max"))
+    least = argument(call, 1, low, -1 if low == "min_val" else None)
+    most = argument(call, 2, high, 1 if low == "min_val" else None)
+    names = {(0, None): "relu", (0, 6): "relu6"}
+    if (least, most) not in names or len(call.inputs) != 1:
+        raise NoOperation(f"`{call.name}` to other numbers than at least 0, or from 0 to 6")
+    return Meaning(call.inputs, Wording(names[least, most], {}))
 
 
 class PerRun(tuple[int, ...]):

@@ -33,7 +33,10 @@ def attention(call: Call, module: nn.MultiheadAttention, bases: list[Value]) -> 
     named = {k: v for k, v in call.named.items() if k not in ("query", "key", "value", "need_weights")}
     named |= dict(zip(("key_padding_mask", "need_weights", "attn_mask"), call.arguments[3:], strict=False))
     given = {k: v for k, v in named.items() if v not in (None, False, True)}
-    plain = module.bias_k is None and not module.add_zero_attn and module.batch_first and len(bases) == 3
+    is_own = type(module) is not nn.MultiheadAttention  # of a built file, which takes one tensor for two alike
+    bases = [*bases, *bases[-1:] * (3 - len(bases))] if is_own else bases
+    batch_first = module.batch_first or is_own
+    plain = module.bias_k is None and not module.add_zero_attn and batch_first and len(bases) == 3
     if given or not plain or named.get("is_causal"):
         raise NoOperation("attention with a mask, extra keys, or the batch not first")
     query, keys, values = bases

@@ -66,9 +66,10 @@ def by_constructor() -> Mapping[str, tuple[type[Operation], ...]]:
     for cls in OPERATIONS.values():
         for example in cls.examples:
             operation = cls.parse(example.arguments)
-            form = operation.torch(example.inputs, operation.infer(example.inputs, Rules()))
-            if isinstance(form, ModuleForm) and cls not in found.setdefault(form.constructor, []):
-                found[form.constructor].append(cls)
+            outputs = operation.infer(example.inputs, Rules())
+            for form in (operation.torch(example.inputs, outputs), operation.torch_last(example.inputs, outputs)):
+                if isinstance(form, ModuleForm) and cls not in found.setdefault(form.constructor, []):
+                    found[form.constructor].append(cls)
     return {name: tuple(classes) for name, classes in found.items()}
 
 
@@ -113,7 +114,8 @@ def is_layer(module: nn.Module) -> bool:
             layer_class(module), nn.Sequential | nn.ModuleList | nn.ModuleDict
         )
         return plain or isinstance(module, nn.MultiheadAttention)
-    return constructor_name(module) in by_constructor() and not any(module.children())
+    inner = any(module.children()) and not isinstance(module, nn.MultiheadAttention)
+    return constructor_name(module) in by_constructor() and not inner
 
 
 def said(
@@ -156,6 +158,9 @@ def _foreign(module: nn.Module, known: Foreign, shapes: tuple[Shape, ...]) -> Wo
     for attribute, wanted in known.demanded.items():
         if getattr(module, attribute) != wanted:
             raise NoOperation(f"{type(module).__name__} with `{attribute}` = {getattr(module, attribute)!r}")
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, torch.Tensor) and shapes[0][0] != weight.shape[0]:
+        raise NoOperation(f"{type(module).__name__} over another axis than the channels")
     cls = OPERATIONS[known.operation]
     arguments = {field: value_of(module, name) for field, name in known.parameters.items()}
     return Wording(known.operation, without_defaults(cls, arguments))
@@ -235,7 +240,7 @@ def _as(
 
 
 def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[dict[str, object]]:
-    """The same with whole floats as ints, with a word for 0, and with one more argument that the layer has not."""
+    """The same with whole floats as ints, with a word for 0, and with an argument more or less."""
     whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in arguments.items()}
     yield whole
     for field in cls.fields:
@@ -244,6 +249,8 @@ def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[d
                 yield {**whole, field: word}
         if field not in arguments and (default := default_of(cls, field)) in (True, False):
             yield {**whole, field: not default}
+    for field in arguments:
+        yield {k: v for k, v in whole.items() if k != field}
 
 
 def mismatch(
@@ -266,6 +273,8 @@ def mismatch(
     if results != outputs:
         return f"`{cls.name}` would give another size"
     accepted = {argument.name or argument.called: argument for argument in form.accepted}
+    if getattr(module, "weight", MISSING) is None:  # then it has no bias either, whatever the argument says
+        accepted.pop("bias", None)
     for name, argument in accepted.items():
         if (value := value_of(module, name)) is not MISSING and not _agrees(value, argument):
             return f"{type(module).__name__} with `{name}` = {value!r}"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 
+from torch import Tensor
+
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
@@ -33,9 +35,14 @@ class Layouts:
     `inside` has the cut of each tensor of windows.
     """
 
-    def __init__(self, keys: Collection[str], start: Callable[[str], dict[str, object]]) -> None:
-        self.keys, self.start = keys, start
-        """The argument for the initial value of a parameter that has one number."""
+    def __init__(
+        self,
+        keys: Collection[str],
+        start: Callable[[str], dict[str, object]],
+        numbers: Callable[[str], Tensor],
+    ) -> None:
+        self.keys, self.start, self.numbers = keys, start, numbers
+        """`start` gives the argument for the initial value of a parameter that has one number, `numbers` a buffer."""
         self.views: dict[Value, View] = {}
         self.inside: dict[Value, Item] = {}
         self.moved: list[Item] = []
@@ -49,6 +56,8 @@ class Layouts:
         """Maps that are padded with -inf: what is padded, and by how much before and behind each axis."""
         self.rolled: set[Value] = set()
         """Maps whose positions are rolled, for windows that are shifted."""
+        self.empty: set[Value] = set()
+        """Parts without any element."""
         self.scores: dict[Value, object] = {}
         self.translate: Callable[[Call], None] = unknown
         """Says what a call computes; the translator sets it."""

@@ -7,13 +7,15 @@ from math import prod
 from typing import TypeAlias
 
 from archdsl.runtime.importing.biases import affine, computed
+from archdsl.runtime.importing.fixed import with_positions
 from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts, stored_factor
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
-from archdsl.runtime.importing.views import Order, order_of
+from archdsl.runtime.importing.settling import shapes_of
+from archdsl.runtime.importing.views import Order, View, axis_of, order_of, sizes_of
 
 Number: TypeAlias = int | float
 Merger: TypeAlias = Callable[[Layouts, Call], None]
@@ -36,6 +38,8 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
     others = [part for part in parts if not isinstance(part, Value)]
     if len(tensors) == 1 and all(type(other) in (int, float) for other in others):
         number(layouts, call, operation, parts)
+    elif len(tensors) == 1 and operation == "add" and with_positions(layouts, call, tensors[0], others[0]):
+        return
     elif len(tensors) == 1 and isinstance(others[0], Owned | Derived) and operation in ("add", "mul"):
         with_parameter(layouts, call, operation, tensors[0], others[0])
     else:
@@ -135,7 +139,8 @@ def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, 
 
 def concat(layouts: Layouts, call: Call) -> None:
     """Tensors and parameters one behind the other, along an axis."""
-    parts, rank = argument(call, 0, "tensors"), len(call.results[0].shapes[0])
+    rank = len(call.results[0].shapes[0])
+    parts = tuple(part for part in argument(call, 0, "tensors") if part not in layouts.empty)
     axis = argument(call, 1, "dim", call.named.get("axis", 0)) % rank
     tensors = [part for part in parts if isinstance(part, Value)]
     if not all(isinstance(part, Value | Owned) for part in parts):
@@ -145,6 +150,8 @@ def concat(layouts: Layouts, call: Call) -> None:
     if len(parts) == 1:
         layouts.same(call.results[0], tensors[0])
         return
+    if len(tensors) == len(parts) and behind_each_other(layouts, call, tensors, axis):
+        return
     order = common(layouts, tensors)
     batches = [shape[0] for shape in call.results[0].shapes]
     bases = [
@@ -153,6 +160,31 @@ def concat(layouts: Layouts, call: Call) -> None:
     ]
     along = order[axis - 1]
     emit(layouts, "concat", {"axis": along} if along else {}, bases, [layouts.made(call.results[0], order)])
+
+
+def behind_each_other(layouts: Layouts, call: Call, tensors: Sequence[Value], axis: int) -> bool:
+    """Whether tensors are alike views, with heads say, of which a whole axis is put together; it is said then."""
+    views = [layouts.view(part) for part in tensors]
+    largest = max(views, key=lambda view: prod(view.base.shapes[0]))
+    row = largest.axes[axis]
+    if order_of(largest) is not None or len(row) != 1 or row != axis_of(largest.base, row[0].axis) or not row[0].axis:
+        return False
+    along = row[0].axis
+    others = (*largest.axes[:axis], *largest.axes[axis + 1 :])
+    for view in views:
+        shape = view.base.shapes[0]
+        if (*view.axes[:axis], *view.axes[axis + 1 :]) != others or len(shape) != len(largest.base.shapes[0]):
+            return False
+        if view.axes[axis] != axis_of(view.base, along):
+            return False
+    sizes = sizes_of(largest.base)
+    sizes[along] = tuple(sum(n) for n in zip(*(sizes_of(view.base)[along] for view in views), strict=True))
+    made = Value(shapes_of(sizes), largest.base.dtype)
+    bases = [view.base for view in views]
+    emit(layouts, "concat", {"axis": along - 1} if along > 1 else {}, bases, [made])
+    axes = (*largest.axes[:axis], axis_of(made, along), *largest.axes[axis + 1 :])
+    layouts.views[call.results[0]] = View(made, axes)
+    return True
 
 
 MERGERS.update(dict.fromkeys(("cat", "concat", "concatenate"), concat))

@@ -147,6 +147,8 @@ def divide(layouts: Layouts, view: View, axis: int, lengths: Sequence[int]) -> l
 @moves("getitem", "narrow", "select")
 def item(layouts: Layouts, call: Call) -> None:
     tensor, rank = call.inputs[0], len(call.inputs[0].shapes[0])
+    if all(0 in shape for shape in call.results[0].shapes):
+        return layouts.empty.add(call.results[0])
     index = index_of(call)
     if any(values_in(index)) or not all(isinstance(p, slice | int) or p is None or p is Ellipsis for p in index):
         raise NoOperation("an index that is no slice and no number")
@@ -233,6 +235,7 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
 
 # ---------------------------------------------------------------- paddings and rolls
 
+ZERO_PADS = torch.nn.ZeroPad1d | torch.nn.ZeroPad2d | torch.nn.ZeroPad3d
 PAD_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
@@ -243,7 +246,7 @@ def pad(layouts: Layouts, call: Call) -> None:
     if call.module is None and (call.again or call.again_named):
         amounts.append(call.again[1] if len(call.again) > 1 else call.again_named["pad"])
     mode, value = argument(call, 2, "mode", "constant"), argument(call, 3, "value", 0)
-    if isinstance(call.module, torch.nn.ZeroPad2d):
+    if isinstance(call.module, ZERO_PADS):
         amounts, mode, value = [call.module.padding], "constant", 0
     if all(n == 0 for given in amounts for n in given):
         layouts.same(call.results[0], call.inputs[0])
@@ -312,9 +315,6 @@ def roll(layouts: Layouts, call: Call) -> None:
     made = layouts.made(call.results[0], order)
     emit(layouts, ROLL, {"shifts": tuple(shifts[1:])}, [base], [made])
     layouts.rolled.add(made)
-
-
-# ---------------------------------------------------------------- means
 
 
 @moves("mean", "amax", "max")
@@ -495,4 +495,4 @@ def softmax(layouts: Layouts, call: Call) -> None:
     layouts.add(Item("softmax", {"axis": at} if at else {}, [view.base], [made], path))
 
 
-__all__ = ["MOVERS", "emit", "order_of", "shape_of"]
+__all__ = ["MOVERS", "ZERO_PADS", "emit", "order_of", "shape_of"]

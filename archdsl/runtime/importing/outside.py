@@ -67,6 +67,8 @@ def outside_item(call: Call | ScopeCall, inputs: list[Value], refusal: ImportRef
     try:
         if "<locals>" in cls.__qualname__:
             raise NoOperation(f"{cls.__name__} is no class that a file can import")
+        if isinstance(call, ScopeCall) and call.others:
+            raise NoOperation(f"it {call.others}")
         if not call.taken or not call.given or len(set(call.taken)) != len(call.taken):
             raise NoOperation("it is not called with tensors alone, each once")
         if any(value.dtype != torch.float32 for value in (*call.taken, *call.given)):

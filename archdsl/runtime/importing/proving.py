@@ -12,8 +12,9 @@ from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
+from archdsl.runtime.importing.inputs import arranged
 from archdsl.runtime.importing.outside import Extern
-from archdsl.runtime.importing.recording import arranged, tensors_in
+from archdsl.runtime.importing.recording import tensors_in
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.loading import load
 
@@ -80,13 +81,37 @@ def prove(
     if unused:
         more = f" and {len(unused) - 1} more" if unused[1:] else ""
         raise ImportRefused(f"it does not use its parameter `{unused[0]}`{more}{why}")
+    for key, tensor in mine.items():
+        if key not in state or state[key].shape != tensor.shape:
+            has = "none" if key not in state else f"one of size {list(state[key].shape)}"
+            raise ImportRefused(f"its spec would have the weight `{key}` of size {list(tensor.shape)}; it has {has}")
     built.load_state_dict(state, strict=True, assign=True)
     imported.state = state
     with torch.no_grad():
         compare(module, built, sizes, 1)
         if sizes != others:
             compare(module, built, smaller(imported.graph, sizes) or others, 2)
+            if (tiny := smallest(imported.graph, sizes)) is not None:
+                compare_if_it_runs(module, built, tiny)
     return imported
+
+
+def smallest(graph: Graph, sizes: list[Size]) -> list[Size] | None:
+    """The smallest valid sizes, at which conditions on sizes show."""
+    axes = AXES[len(sizes[0]) - 1]
+    if len(sizes) > 1 or {s.name for s in graph.free} != set(axes):
+        return None
+    return [(sizes[0][0], *graph.always.near(dict.fromkeys(axes, 1)).values())]
+
+
+def compare_if_it_runs(module: nn.Module, built: nn.Module, sizes: list[Size]) -> None:
+    """Compares two modules at these sizes, unless the first one cannot take them. Raises ImportRefused."""
+    try:
+        given = [*tensors_in(module(*arranged(module, [torch.zeros(2, *size) for size in sizes])))]
+    except Exception:  # whatever a module of others raises
+        return
+    if all(bool(tensor.isfinite().all()) for tensor in given):
+        compare(module, built, sizes, 2)
 
 
 def smaller(graph: Graph, sizes: list[Size]) -> list[Size] | None:

@@ -6,12 +6,18 @@ A guess by the names and shapes of their weights is compared with the module on 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from archdsl.dims import DimError
+from archdsl.ops import OPERATIONS
+from archdsl.ops.base import Rules
+from archdsl.ops.declaration import OperationError
+from archdsl.ops.forms import ModuleForm
 from archdsl.runtime.importing.layers import Wording
 from archdsl.runtime.importing.recording import ScopeCall
 
@@ -64,3 +70,86 @@ def is_like(module: nn.Module, weights: dict[str, Tensor], x: Tensor, wanted: Te
     except (RuntimeError, TypeError, ValueError):  # it cannot take a tensor of these sizes
         return False
     return isinstance(found, Tensor) and found.shape == wanted.shape and torch.allclose(found, wanted, 1e-4, 1e-5)
+
+
+# ---------------------------------------------------------------- convolutions with standardised kernels
+
+
+def standardised(call: ScopeCall) -> Wording | None:
+    """The convolution with standardised kernels that a module is; None if it is none."""
+    module = call.module
+    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or any(module.children()):
+        return None
+    if len(call.taken) != 1 or len(call.given) != 1 or not {*module.state_dict()} <= {"weight", "bias", "gain"}:
+        return None
+    shapes, outputs = (call.taken[0].shapes[0][1:],), (call.given[0].shapes[0][1:],)
+    generator = torch.Generator().manual_seed(0)
+    weights = {key: torch.randn(t.shape, generator=generator) for key, t in module.state_dict().items()}
+    x = torch.randn(2, *shapes[0], generator=generator)
+    try:
+        with torch.no_grad():
+            wanted = functional_call(module, weights, (x,))
+    except (RuntimeError, TypeError, ValueError):  # it cannot take a tensor of these sizes
+        return None
+    for arguments in spellings(module, "gain" in weights):
+        found = given_by(arguments, shapes, outputs, weights, x)
+        if found is not None and "gain" in weights:
+            ratio = _ratio(wanted, found, weights.get("bias"))
+            arguments = {**arguments, "gamma": ratio}
+            found = given_by(arguments, shapes, outputs, weights, x)
+        if found is not None and found.shape == wanted.shape and torch.allclose(found, wanted, 1e-3, 1e-4):
+            return Wording("stdconv", arguments)
+    return None
+
+
+def _ratio(wanted: Tensor, found: Tensor, bias: Tensor | None) -> float:
+    """The factor between two results, without their biases."""
+    if bias is not None:
+        wanted, found = (x - bias.view(-1, *[1] * (x.ndim - 2)) for x in (wanted, found))
+    return float(f"{float((wanted.double() * found.double()).sum() / found.double().square().sum()):.6g}")
+
+
+def spellings(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, gain: bool) -> Iterator[dict[str, object]]:
+    """Calls of `stdconv` that may be a module, with one padding or another."""
+    given: dict[str, object] = {"out": module.out_channels, "kernel": _one(module.kernel_size)}
+    numbers = {"stride": _one(module.stride), "dilation": _one(module.dilation), "groups": module.groups}
+    given |= {name: value for name, value in numbers.items() if value != 1}
+    given |= {} if module.bias is not None else {"bias": False}
+    eps = next((float(v) for name in EPSILONS if isinstance(v := getattr(module, name, None), int | float)), 1e-6)
+    given |= {} if eps == 1e-6 else {"eps": eps}
+    given |= {"gamma": 1.0} if gain else {}
+    for pad in (
+        {},
+        {"pad": "same_upper"},
+        {"pad": module.padding if isinstance(module.padding, str) else _one(module.padding)},
+    ):
+        yield {**given, **pad}
+
+
+def _one(values: tuple[int, ...]) -> object:
+    return values[0] if len(set(values)) == 1 else values
+
+
+def given_by(
+    arguments: dict[str, object],
+    shapes: tuple[tuple[int, ...], ...],
+    outputs: tuple[tuple[int, ...], ...],
+    weights: dict[str, Tensor],
+    x: Tensor,
+) -> Tensor | None:
+    """What `stdconv` gives; None where it gives other sizes, or takes no such arguments."""
+    try:
+        operation = OPERATIONS["stdconv"].parse(arguments)
+        if operation.infer(shapes, Rules()) != outputs:
+            return None
+        form = operation.torch(shapes, outputs)
+    except (OperationError, DimError):
+        return None
+    assert isinstance(form, ModuleForm) and form.helper is not None
+    names: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "Tensor": Tensor, "Any": Any}
+    exec(form.helper, names)
+    positional = [a.value for a in form.arguments if a.name is None]
+    layer = names[form.constructor](*positional, **{a.name: a.value for a in form.arguments if a.name is not None})
+    with torch.no_grad():
+        found = functional_call(layer, weights, (x,))
+    return found if isinstance(found, Tensor) else None

@@ -10,12 +10,14 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
 from archdsl.runtime.importing.places import line_of_python
 from archdsl.runtime.importing.refusal import ImportRefused
 
@@ -46,9 +48,25 @@ class Owned:
         return self.shape == self.stored
 
 
-@dataclass(frozen=True, slots=True)
+def numbers_by(made: Callable[[], torch.Tensor] | None) -> torch.Tensor | None:
+    """The numbers that a function computes; None if they are not known."""
+    try:
+        return None if made is None else made()
+    except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it takes more than numbers
+        return None
+
+
+@dataclass(slots=True, eq=False)
 class Constant:
     """A tensor that comes from no input and is no parameter, as an argument of a function."""
+
+    made: Callable[[], torch.Tensor] | None = None
+    """Computes its numbers."""
+
+    @property
+    def numbers(self) -> torch.Tensor | None:
+        """Its numbers; None if they are not known."""
+        return numbers_by(self.made)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +78,13 @@ class Derived:
     shape: tuple[int, ...]
     path: str = ""
     module: nn.Module | None = None
+    made: Callable[[], torch.Tensor] | None = None
+    """Computes its numbers, if they follow from buffers."""
+
+    @property
+    def numbers(self) -> torch.Tensor | None:
+        """Its numbers; None if they are not known."""
+        return numbers_by(self.made)
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +133,8 @@ class ScopeCall:
     """The values that it was called with, in order."""
     given: list[Value] = field(default_factory=list)
     """The values that it returned, in order."""
+    others: str = ""
+    """What it takes or returns besides: a tensor that is not computed from the input, or an object of another type."""
 
 
 @dataclass(slots=True, eq=False)
@@ -138,6 +165,15 @@ def values_in(given: object) -> Iterator[Value]:
     else:
         for part in parts_of(given) or ():
             yield from values_in(part)
+
+
+def besides(given: object) -> str:
+    """What arguments or results have that is no value, of what an `extern` cannot pass on."""
+    if isinstance(given, Owned | Constant | Derived):
+        return "a tensor that is not computed from the input"
+    if isinstance(given, Value) or (parts := parts_of(given)) is None:
+        return ""
+    return next((found for part in parts if (found := besides(part))), "")
 
 
 def flat(given: object) -> Iterator[object]:
@@ -200,11 +236,13 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     def __init__(self, module: nn.Module, is_layer: Callable[[nn.Module], bool]) -> None:
         super().__init__()
         self.module, self.is_layer = module, is_layer
+        self.buffers = dict(module.named_buffers())
         self.paths: dict[int, str] = {}
         for name, part in module.named_modules():
             self.paths.setdefault(id(part), name)
         self.owned: dict[int, Owned] = {}
         self.derived: dict[int, Derived] = {}
+        self.constants: dict[int, Constant] = {}
         self.values: dict[int, Value] = {}
         self.kept: list[torch.Tensor] = []
         self.scopes: list[ScopeCall] = []
@@ -223,8 +261,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     def known(self, given: Any) -> Any:
         """Arguments with values for tensors."""
         if isinstance(given, torch.Tensor):
-            found = self.values.get(id(given)) or self.owned.get(id(given)) or self.derived.get(id(given))
-            return Constant() if found is None else found
+            known = (self.values, self.owned, self.derived, self.constants)
+            return next((table[id(given)] for table in known if id(given) in table), Constant())
         if isinstance(given, Mapping):
             return {key: self.known(part) for key, part in given.items()}
         if isinstance(given, torch.Size):
@@ -259,14 +297,24 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 self.kept.append(found[0])
                 self.owned[id(found[0])] = owned
             else:
-                self.derive(name, arguments, found)
+                self.derive(name, arguments, found, again=partial(again, func, arguments, named, 0, self.buffers))
+        elif name in ("__set__", "__setitem__"):
+            self.constants.pop(id(args[0]), None)
         elif found and any(values_in((arguments, named))) and name not in MAKING:
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             call.results = [self.bind(tensor) for tensor in found]
             self.scopes[-1].members.append(call)
         else:
-            self.derive(name, arguments, found)
+            self.derive(name, arguments, found, again=partial(again, func, arguments, named, 0, self.buffers))
+            self.keep(func, arguments, named, found)
         return result
+
+    def keep(self, func: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], found: list[torch.Tensor]) -> None:
+        """Notes tensors that are computed from numbers alone, so that they can be computed again."""
+        for number, tensor in enumerate(found):
+            if id(tensor) not in self.owned and id(tensor) not in self.derived:
+                self.kept.append(tensor)
+                self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, number, self.buffers))
 
     def clear(self, tensor: torch.Tensor, part: Derived) -> None:
         """Notes that a part of a copy of a parameter becomes 0."""
@@ -280,14 +328,19 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             del self.owned[id(whole)]
 
     def derive(
-        self, name: str, arguments: tuple[Any, ...], found: Sequence[torch.Tensor], module: nn.Module | None = None
+        self,
+        name: str,
+        arguments: tuple[Any, ...],
+        found: Sequence[torch.Tensor],
+        module: nn.Module | None = None,
+        again: Callable[[], torch.Tensor] | None = None,
     ) -> None:
-        """Notes a tensor that is computed from parameters alone."""
-        known = any(isinstance(part, Owned | Derived) for part in flat(arguments))
+        """Notes a tensor that is computed from parameters alone; `again` computes its numbers."""
+        known = module is not None or any(isinstance(part, Owned | Derived) for part in flat(arguments))
         if known and len(found) == 1 and id(found[0]) not in self.owned:
             path = self.paths[id(module)] if module is not None else ""
             self.kept.append(found[0])
-            self.derived[id(found[0])] = Derived(name, arguments, tuple(found[0].shape), path, module)
+            self.derived[id(found[0])] = Derived(name, arguments, tuple(found[0].shape), path, module, again)
 
     # ------------------------------------------------------------ modules
 
@@ -300,6 +353,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))
         else:
             scope = ScopeCall(path, module, line_of_python(), taken=list(values_in(given)))
+            scope.others = "is called with " + kind if (kind := besides(given)) else ""
             self.entered.append(
                 [(t, v, t._version) for t in tensors_in((args, kwargs)) if (v := self.values.get(id(t)))]
             )
@@ -318,19 +372,22 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             call.results = [self.bind(tensor) for tensor in tensors_in(result)]
             self.scopes[-1].members.append(call)
         elif len(self.scopes) > 1:
-            self.scopes.pop().given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
+            scope = self.scopes.pop()
+            scope.given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
+            scope.others = scope.others or ("returns " + kind if (kind := besides(self.known(result))) else "")
             for tensor, value, version in self.entered.pop():  # a dropout inside may have given the very tensor
                 if tensor._version == version and all(tensor is not part for part in tensors_in(result)):
                     self.values[id(tensor)] = value
 
     def watch_helpers(self) -> list[tuple[dict[str, Any], str, Any]]:
         """Records calls of the helper functions of built files as one each; gives what to restore."""
-        from archdsl.runtime.importing.functions import helper_functions
+        from archdsl.runtime.importing.functions import COMPOSITES, helper_functions
 
         undo = []
         for file in {type(part).__module__ for part in self.module.modules()}:
             namespace = vars(sys.modules[file]) if file in sys.modules else {}
-            for name in helper_functions() & namespace.keys():
+            known = {n for n in COMPOSITES.keys() & namespace.keys() if namespace[n].__module__ == COMPOSITES[n]}
+            for name in (helper_functions() & namespace.keys()) | known:
                 undo.append((namespace, name, namespace[name]))
                 namespace[name] = self.watched(name, namespace[name])
         return undo
@@ -405,95 +462,25 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         return found
 
 
-def caches(module: nn.Module) -> Iterator[dict[Any, Any]]:
-    """The dicts in which modules keep what they compute, such as biases by device."""
-    for part in module.modules():
-        for name, value in vars(part).items():
-            if type(value) is dict and not name.startswith("_"):
-                yield value
+Numbers: TypeAlias = Mapping[str, torch.Tensor]
 
 
-def nested(pairs: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
-    """Outputs by name, those in lists by name and number."""
-    for name, part in pairs:
-        if isinstance(part, tuple | list):
-            yield from nested((f"{name}_{i}", one) for i, one in enumerate(part))
-        else:
-            yield name, part
+def again(func: Any, arguments: object, named: object, number: int, buffers: Numbers) -> torch.Tensor:
+    """The result of a function of numbers, this one of several. Raises TypeError for other arguments."""
+    with torch.no_grad():
+        return [*tensors_in(func(*with_numbers(arguments, buffers), **with_numbers(named, buffers)))][number]
 
 
-def arranged(module: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
-    """The arguments of `forward`: the inputs, or one list of them if it takes a list alone."""
-    import inspect
-
-    parameters = [*inspect.signature(module.forward).parameters.values()]
-    first = str(parameters[0].annotation) if parameters else ""
-    is_list = first.lower().startswith(("list[", "typing.list[", "<class 'list'>", "sequence["))
-    return ([*inputs],) if is_list and len(parameters) == 1 else tuple(inputs)
-
-
-def input_names(module: nn.Module, count: int) -> list[str]:
-    """The names of the arguments of `forward`."""
-    import inspect
-
-    names = [
-        p.name
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    names = ["x" if name == "input" else name for name in names[:count]]
-    return [*names, *(f"x{i}" for i in range(len(names), count))]
-
-
-def record(
-    module: nn.Module, sizes: Sequence[tuple[int, ...]], batch: int, is_layer: Callable[[nn.Module], bool]
-) -> Recording:
-    """The calls of a run on inputs of these sizes, without the batch.
-
-    First on tensors without data; where the module makes tensors of its own that have some, on random ones.
-    """
-    state = {
-        key: torch.empty_like(tensor, device="meta")
-        for key, tensor in [*module.named_parameters(), *module.named_buffers()]
-    }
-    try:
-        with torch.device("meta"):
-            empty = [torch.empty(batch, *size) for size in sizes]
-            return Recorder(module, is_layer).run(empty, state)
-    except ImportRefused:
-        raise
-    except Exception:  # what a module of others raises where tensors have no data
-        if module.training:
-            raise
-    real = [torch.randn(batch, *size) for size in sizes]
-    return Recorder(module, is_layer).run(real, None)
-
-
-DEPENDS = "two runs make different calls: these depend on the size, or on the numbers, of the input"
-
-
-def combine(first: Recording, second: Recording) -> None:
-    """Adds the sizes and arguments of a second run to those of the first. Raises ImportRefused if its calls differ."""
-    for one, two in zip(first.inputs, second.inputs, strict=True):
-        one.shapes += two.shapes
-    _combine(first.root, second.root)
-
-
-def _combine(one: ScopeCall, two: ScopeCall) -> None:
-    if len(one.members) != len(two.members):
-        longer = max(one.members, two.members, key=len)
-        names = ["" if isinstance(m, ScopeCall) else m.name for m in min(one.members, two.members, key=len)]
-        same = (m.path == n.path for m, n in zip(one.members, two.members, strict=False))
-        at = next((i for i, alike in enumerate(same) if not alike), len(names))
-        raise ImportRefused(DEPENDS, one.path, longer[at].line)
-    for a, b in zip(one.members, two.members, strict=True):
-        if type(a) is not type(b) or a.path != b.path:
-            raise ImportRefused(DEPENDS, one.path, a.line)
-        if isinstance(a, ScopeCall) and isinstance(b, ScopeCall):
-            _combine(a, b)
-        elif isinstance(a, Call) and isinstance(b, Call):
-            if a.name != b.name or len(a.results) != len(b.results):
-                raise ImportRefused(DEPENDS, a.path, a.line)
-            a.again, a.again_named = b.arguments, b.named
-            for x, y in zip(a.results, b.results, strict=True):
-                x.shapes += y.shapes
+def with_numbers(given: Any, buffers: Numbers) -> Any:
+    """Arguments with the numbers of constants and of buffers, on the CPU."""
+    if isinstance(given, Constant | Derived) and given.made is not None:
+        return given.made()
+    if isinstance(given, Owned) and given.key in buffers:
+        return buffers[given.key].reshape(given.shape)
+    if isinstance(given, Value | Owned | Derived | Constant):
+        raise TypeError("numbers that are not known")
+    if isinstance(given, torch.device):
+        return torch.device("cpu")
+    if isinstance(given, Mapping):
+        return {key: with_numbers(part, buffers) for key, part in given.items()}
+    return tuple(with_numbers(part, buffers) for part in given) if isinstance(given, tuple) else given

@@ -14,6 +14,7 @@ from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
 from archdsl.runtime.importing.attending import ATTENDERS, on_scores
+from archdsl.runtime.importing.fixed import blurred, weighted_groups
 from archdsl.runtime.importing.functions import (
     HANDLERS,
     Meaning,
@@ -27,14 +28,15 @@ from archdsl.runtime.importing.layers import NoOperation, Wording
 from archdsl.runtime.importing.layouts import Layouts, channels_last
 from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
-from archdsl.runtime.importing.moves import MOVERS, lowest
+from archdsl.runtime.importing.moves import MOVERS, ZERO_PADS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
-from archdsl.runtime.importing.recognising import normalisation
+from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.settling import shapes_of
+from archdsl.runtime.importing.turning import turned
 from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, sizes_of, whole
 from archdsl.runtime.importing.weighted import parted_bias, with_its_layer
 
@@ -93,7 +95,7 @@ class Translator:
 
     def __init__(self, module: nn.Module, made: Made | None) -> None:
         self.module, self.made = module, made
-        self.layouts = Layouts(module.state_dict().keys(), self.start)
+        self.layouts = Layouts(module.state_dict().keys(), self.start, module.get_buffer)
         self.layouts.translate = self.translate
         self.running = ""
         """The path of the module whose calls are translated."""
@@ -118,7 +120,9 @@ class Translator:
         except ImportRefused as refusal:
             self.layouts.forget(known)
             if (found := normalisation(call)) is not None:
-                return self.normalised(call, *found)
+                return self.recognised(call, *found)
+            if (convolution := standardised(call)) is not None:
+                return self.recognised(call, convolution, is_last=False)
             if self.made is None:
                 raise
             return self.outside(call, refusal, self.made)
@@ -130,8 +134,8 @@ class Translator:
             return [only]
         return [inner] if inner.members else []
 
-    def normalised(self, call: ScopeCall, found: Wording, is_last: bool) -> list[Item | Scope]:
-        """The normalisation that a module writes out."""
+    def recognised(self, call: ScopeCall, found: Wording, is_last: bool) -> list[Item | Scope]:
+        """The layer that a module writes out."""
         layouts, (tensor,), (result,) = self.layouts, call.taken, call.given
         layouts.moved = []
         order = channels_last(len(tensor.shapes[0]) - 1) if is_last else None
@@ -205,7 +209,7 @@ class Translator:
             with self.layouts.undone():
                 if (parts := parted_bias(call)) is not None:
                     self.with_parted_bias(call, parts)
-                else:
+                elif not blurred(self.layouts, call) and not weighted_groups(self.layouts, call):
                     self.translate(with_its_layer(call, self.module))
         except NoOperation as reason:
             refusal = ImportRefused(str(reason), call.path, call.line)
@@ -233,8 +237,10 @@ class Translator:
             return
         if isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
-        elif isinstance(call.module, nn.ZeroPad2d | nn.Softmax):
-            MOVERS["pad" if isinstance(call.module, nn.ZeroPad2d) else "softmax"](layouts, call)
+        elif isinstance(call.module, ZERO_PADS | nn.Softmax):
+            MOVERS["pad" if isinstance(call.module, ZERO_PADS) else "softmax"](layouts, call)
+        elif call.name == "helper apply_rot_embed_cat":
+            turned(layouts, call)
         elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:
             way(layouts, call)
         elif not self.everywhere(call) and not self.at_positions(call):
@@ -248,7 +254,11 @@ class Translator:
         layouts, result = self.layouts, call.results[0]
         named = {name: value for name, value in call.named.items() if name != "bias"}
         self.translate(with_its_layer(replace(call, arguments=call.arguments[:2], named=named), self.module))
-        base, order = layouts.place(result)
+        view = layouts.view(result)
+        if view.axes[-1] != axis_of(view.base, 1):
+            base, order = layouts.place(result)
+            view = permuted(whole(base), (0, *(axis + 1 for axis in order)))
+        base, order = view.base, channels_last(len(view.base.shapes[0]) - 1)
         rows = sizes_of(base)
         lengths = [part.stored[0] for part in parts]
         pieces = [Value(shapes_of([rows[0], (n,) * len(rows[0]), *rows[2:]]), base.dtype) for n in lengths]
@@ -269,7 +279,7 @@ class Translator:
         whole_one = Value([*base.shapes], base.dtype)
         layouts.add(Item("concat", {}, biased, [whole_one]))
         layouts.divided[whole_one, 1, *lengths] = biased
-        layouts.set(result, permuted(whole(whole_one), (0, *(axis + 1 for axis in order))))
+        layouts.set(result, View(whole_one, view.axes))
 
     def everywhere(self, call: Call) -> bool:
         """Whether a call is of a function of each number, which is said for any view; it is said then."""

@@ -37,9 +37,10 @@ def _rms_norm(given: Arguments) -> nn.Module:
 
 
 def _group_norm(given: Arguments) -> nn.Module:
-    if given.get("weight") is None or given.get("bias") is None:
+    if (given.get("weight") is None) is not (given.get("bias") is None):
         raise NoOperation("`group_norm` without a weight or a bias")
-    return nn.GroupNorm(given["num_groups"], *given["weight"].shape, given.get("eps", 1e-5))
+    channels, affine = given["input"].shapes[0][1], given.get("weight") is not None
+    return nn.GroupNorm(given["num_groups"], channels, given.get("eps", 1e-5), affine)
 
 
 def _batch_norm(given: Arguments) -> nn.Module:
@@ -77,7 +78,7 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
     given = {**dict(zip(names, call.arguments, strict=False)), **call.named}
     owned = {name: value for name, value in given.items() if isinstance(value, Owned)}
     if not owned and not any(isinstance(value, Derived) for value in given.values()):
-        return call
+        return without_weights(call, given, maker)
     if any(isinstance(value, Derived | Constant) for value in given.values()):
         raise NoOperation(f"`{call.name}` with a weight that is computed from parameters")
     paths = set()
@@ -102,6 +103,18 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
     if (bias := owned.get("bias")) is not None and bias.zeros is not None:
         found.more = {"bias": _parts(bias, call)}
     return found
+
+
+def without_weights(call: Call, given: Arguments, maker: Callable[[Arguments], nn.Module]) -> Call:
+    """A normalisation without weights as the call of a layer that has none; others as they are."""
+    if given.get("weight") is not None or given.get("bias") is not None or not call.name.endswith("_norm"):
+        return call
+    try:
+        layer = maker(given)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise NoOperation(f"`{call.name}`: {error}") from None
+    again = call.again[:1] if call.again else ()
+    return Call(type(layer).__name__, "", (given["input"],), {}, call.results, call.line, layer, again)
 
 
 def parted_bias(call: Call) -> list[Owned] | None:

@@ -1,0 +1,65 @@
+"""Runs of a module, and two of them as one recording, with the sizes of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from archdsl.runtime.importing.recording import Call, Recorder, Recording, ScopeCall
+from archdsl.runtime.importing.refusal import ImportRefused
+
+
+def record(
+    module: nn.Module, sizes: Sequence[tuple[int, ...]], batch: int, is_layer: Callable[[nn.Module], bool]
+) -> Recording:
+    """The calls of a run on inputs of these sizes, without the batch.
+
+    First on tensors without data; where the module makes tensors of its own that have some, on random ones.
+    """
+    state = {
+        key: torch.empty_like(tensor, device="meta")
+        for key, tensor in [*module.named_parameters(), *module.named_buffers()]
+    }
+    try:
+        with torch.device("meta"):
+            empty = [torch.empty(batch, *size) for size in sizes]
+            return Recorder(module, is_layer).run(empty, state)
+    except ImportRefused:
+        raise
+    except Exception:  # what a module of others raises where tensors have no data
+        if module.training:
+            raise
+    real = [torch.randn(batch, *size) for size in sizes]
+    return Recorder(module, is_layer).run(real, None)
+
+
+DEPENDS = "two runs make different calls: these depend on the size, or on the numbers, of the input"
+
+
+def combine(first: Recording, second: Recording) -> None:
+    """Adds the sizes and arguments of a second run to those of the first. Raises ImportRefused if its calls differ."""
+    for one, two in zip(first.inputs, second.inputs, strict=True):
+        one.shapes += two.shapes
+    _combine(first.root, second.root)
+
+
+def _combine(one: ScopeCall, two: ScopeCall) -> None:
+    if len(one.members) != len(two.members):
+        longer = max(one.members, two.members, key=len)
+        names = ["" if isinstance(m, ScopeCall) else m.name for m in min(one.members, two.members, key=len)]
+        same = (m.path == n.path for m, n in zip(one.members, two.members, strict=False))
+        at = next((i for i, alike in enumerate(same) if not alike), len(names))
+        raise ImportRefused(DEPENDS, one.path, longer[at].line)
+    for a, b in zip(one.members, two.members, strict=True):
+        if type(a) is not type(b) or a.path != b.path:
+            raise ImportRefused(DEPENDS, one.path, a.line)
+        if isinstance(a, ScopeCall) and isinstance(b, ScopeCall):
+            _combine(a, b)
+        elif isinstance(a, Call) and isinstance(b, Call):
+            if a.name != b.name or len(a.results) != len(b.results):
+                raise ImportRefused(DEPENDS, a.path, a.line)
+            a.again, a.again_named = b.arguments, b.named
+            for x, y in zip(a.results, b.results, strict=True):
+                x.shapes += y.shapes
