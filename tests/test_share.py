@@ -208,6 +208,19 @@ def test_statistics_in_another_order_are_refused() -> None:
         prove(text.replace(line, early), graph)
 
 
+def test_a_call_for_training_alone_comes_before_the_next_one() -> None:
+    body = """
+    share head: { conv(3, 3) -> batchnorm }
+    conv(3, 3) -> x: relu -> maxpool(2) -> y: relu
+    x -> aux: head
+    y -> logits: head"""
+    graph = graph_of(
+        "model net {\n    input image[3, H = 8, W = 8]" + body + "\n    output logits, aux if training\n}\n"
+    )
+    text = built(graph)
+    assert text.index("if self.training") < text.index("aux = self.head(") < text.index("logits = self.head(")
+
+
 def test_a_member_of_its_own_for_each_call_is_refused() -> None:
     graph = graph_of("model net {\n    input x[4, 8, 8]\n    share c: conv(4, 3)\n    c -> relu -> c\n}\n")
     text = built(graph)

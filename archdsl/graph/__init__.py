@@ -386,6 +386,12 @@ class Graph:
         """The tensors that a node owns, in state_dict order; none if it uses those of another one."""
         return () if node.again else node.operation.weights(self.shapes(node.inputs))
 
+    def keeps_statistics(self, node: Node) -> bool:
+        """Whether a node keeps statistics of what it has seen in training, or may do so."""
+        if node.operation.outside():
+            return True
+        return any(w.buffer and not w.fixed for w in node.operation.weights(self.shapes(node.inputs)))
+
     def weights(self) -> Iterator[tuple[Node, Weight]]:
         """Every tensor of the state_dict with the node that owns it, in order of declaration."""
         return ((node, weight) for node in self.declared() for weight in self.weights_of(node))

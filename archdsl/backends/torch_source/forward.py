@@ -88,6 +88,7 @@ class Forward:
             names,
             self.appends,
             self.training_values(),
+            self.updates,
             self.output_names(),
             self.pressing(self.file.releases.variables),
             self.pressing(self.file.releases.operands),
@@ -108,6 +109,14 @@ class Forward:
         if not places or call.inputs[0] is call.inputs[1]:
             return []
         return [call.inputs[p] for p in places]
+
+    def updates(self, call: flows.Call) -> frozenset[str]:
+        """The shared members whose statistics a call updates."""
+        graph = self.file.graph
+        steps = [step for leaf in leaves([call.leaf], inside=True) for step in leaf.steps]
+        calls = [(step.name, step.member.call) for step in steps if isinstance(step.member, Reference)]
+        nodes = ((name, [shared] if isinstance(shared, Node) else [*shared.nodes()]) for name, shared in calls)
+        return frozenset(name for name, inside in nodes if any(map(graph.keeps_statistics, inside)))
 
     def pressing(self, tensors: Collection[Tensor]) -> Callable[[Value], bool]:
         """Whether a value is one of these in a call; inputs stay with the caller anyway."""

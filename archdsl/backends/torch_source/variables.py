@@ -53,6 +53,8 @@ class Composer:
     """Whether a call adds a part to a list of features: in place, or in a new list; None for any other call."""
     training: Sequence[Value] = ()
     """Outputs that only a module in training gives."""
+    updates: Callable[[Call], frozenset[str]] = lambda call: frozenset()
+    """The shared members whose statistics a call updates."""
     output_names: Sequence[str | None] = ()
     must_go: Callable[[Value], bool] = lambda value: False
     """Whether a value must not stay in a variable behind its last use."""
@@ -109,22 +111,42 @@ class Composer:
     # ------------------------------------------------------------ statements
 
     def compose_all(self) -> list[Statement]:
-        """The statements, with what only training outputs need at the end, under a condition of its own."""
+        """The statements, with what only training outputs need at the end, under a condition of its own.
+
+        Where a shared member keeps statistics, its calls stay in order: then there are several such conditions.
+        """
         if not self.training:
             return self.compose(self.flow.actions)
         needed = {v for v in self.flow.outputs if v not in self.training}
-        always: list[Action] = []
-        rest: list[Action] = []
+        rest: set[Action] = set()
         for action in reversed(self.flow.actions):
-            if not needed.isdisjoint(_made(action)):
-                always.append(action)
-                needed.update(_taken(action))
+            if needed.isdisjoint(_made(action)):
+                rest.add(action)
             else:
-                rest.append(action)
+                needed.update(_taken(action))
         own = {v for action in rest for v in _made(action)}
         self.training = [v for v in self.training if v in own]
-        body = self.compose(list(reversed(rest)))
-        return [*self.compose(list(reversed(always))), *([Training(list(self.training), body)] if body else [])]
+        found: list[Statement] = []
+        always: list[Action] = []
+        waiting: list[Action] = []
+        updated: set[str] = set()
+        for action in self.flow.actions:
+            updates = {name for call in _calls(action) for name in self.updates(call)}
+            if action in rest:
+                waiting.append(action)
+                updated |= updates
+                continue
+            if updated & updates:
+                found += [*self.compose(always), *self.in_training(waiting)]
+                always, waiting, updated = [], [], set()
+            always.append(action)
+        return [*found, *self.compose(always), *self.in_training(waiting)]
+
+    def in_training(self, actions: Sequence[Action]) -> list[Statement]:
+        """Statements that only a module in training runs."""
+        made = {v for action in actions for v in _made(action)}
+        body = self.compose(actions)
+        return [Training([v for v in self.training if v in made], body)] if body else []
 
     def compose(self, actions: Sequence[Action]) -> list[Statement]:
         found: list[Statement] = []
@@ -448,6 +470,19 @@ class Composer:
             further = (n for n in map("t{}".format, count(1)) if n not in self.reserved)
             take(root, next(n for n in chain(wishes, further) if is_free(n, root)))
         return {value: names[self.root(value)] for value in self.spans}
+
+
+def _calls(action: Action) -> Iterator[Call]:
+    """The calls of an action, those within it, too."""
+    match action:
+        case Call():
+            yield action
+        case Decision():
+            for inner in chain.from_iterable(action.branches):
+                yield from _calls(inner)
+        case Rounds():
+            for inner in action.body:
+                yield from _calls(inner)
 
 
 def _made(action: Action) -> list[Value]:

@@ -40,10 +40,7 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
 
 def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
     """Whether something in these scopes keeps statistics of what it has seen in training, or may do so."""
-    nodes = [node for scope in scopes for node in scope.nodes()]
-    return any(
-        node.operation.outside() or any(w.buffer and not w.fixed for w in graph.weights_of(node)) for node in nodes
-    )
+    return any(graph.keeps_statistics(node) for scope in scopes for node in scope.nodes())
 
 
 def parameters(made: Constructor) -> list[py.Parameter]:
