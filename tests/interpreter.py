@@ -23,6 +23,8 @@ from archdsl.graph import Graph, Node
 from archdsl.graph import Tensor as Result
 from tests.ops.forms import Built
 
+LARGE = 1e12
+"""Scores of attention from here on leave no digit of its weights."""
 Keep = Callable[[tuple[int, ...], float, Tensor], Tensor]
 """Draws ones with probability p, else zeros: `keep(shape, p, like)`."""
 
@@ -116,7 +118,8 @@ class Interpreter:
         # Where one score is far above the others, the gradient is a difference of numbers as large as these.
         weights.register_hook(see)
         scores.register_hook(lambda gradient: noise.value(gradient, seen))
-        return weights
+        # For the gradient PyTorch computes weights again, as exp(score - log of the sum), off by a score's rounding.
+        return noise.value(weights, min(LARGE, float(scores.detach().nan_to_num(neginf=0.0).abs().max())))
 
     def weight(self, path: str, name: str) -> Tensor:
         return self.state[f"{path}.{name}"]

@@ -76,14 +76,16 @@ def test_a_training_survives_the_death_of_a_process(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_checkpoint_is_for_stages(tmp_path: Path) -> None:
-    """A training with micro-batches goes on in two stages, and in two copies of two stages."""
+    """A training with micro-batches goes on in two stages, in stages whose weights are in parts, and in two copies."""
     (tmp_path / "plain.arch").write_text(PLAIN)
     options = ("--spec", str(tmp_path / "plain.arch"), "--steps", "30")
     finished(torchrun(tmp_path / "whole", *options, processes=1))
     moved = (*options, "--microbatches", "4")
     finished(torchrun(tmp_path / "moved", *moved, "--until", "10", "--recompute", "blocks", processes=1))
     finished(torchrun(tmp_path / "moved", *moved, "--until", "20", "--axes", "stage"))
-    finished(torchrun(tmp_path / "moved", *moved, "--axes", "replicate,stage", "--sizes", "2x2", processes=4))
+    four = ("--sizes", "2x2")
+    finished(torchrun(tmp_path / "moved", *moved, "--until", "25", "--axes", "shard,stage", *four, processes=4))
+    finished(torchrun(tmp_path / "moved", *moved, "--axes", "replicate,stage", *four, processes=4))
     whole, others = losses(tmp_path / "whole"), losses(tmp_path / "moved")
     assert [loss for _, loss in others] == pytest.approx([loss for _, loss in whole], abs=1e-10)
 

@@ -18,6 +18,7 @@ from archdsl.analysis.costs import IntShape
 from archdsl.analysis.receptive import by_windows
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.index_maps import IndexMap, TooFine, nothing, shifted
+from archdsl.ops.partition import Cut
 
 Shapes = tuple[tuple[IntShape, ...], ...]
 
@@ -28,7 +29,7 @@ ONE = "it gives one result for the whole image"
 SIZE = "its result is made from the size of the image"
 APART = "it joins tensors that do not move with the image alike"
 FIXED = "it gives the same everywhere, but not at a border"
-WINDOWS = "it cuts the map into windows"
+GRIDS = "each of its grids reaches over the whole map"
 OUTSIDE = "its code comes from outside, so what it reads is not known"
 WRAPS = "beyond a border of the image it reads the opposite side"
 LENGTH = "its size does not grow with the image as its input's does"
@@ -68,11 +69,25 @@ def stride(
     ids of their nodes, are cut. `approximate` as in Matcher.
     """
     rates: dict[Tensor, Fraction] = {}
+    among: dict[Tensor, Fraction] = {}  # those of the maps, for tensors among windows
     distance, cause = 1, None
     for node in graph.nodes():
         if node.operation.is_input:
             if starts.get(node.id):
                 rates[Tensor(node.id)] = Fraction(1)
+            continue
+        if is_among_windows(node) or node.operation.joins:
+            rate = next((r for t in node.sources if (r := rates.get(t, among.get(t))) is not None), None)
+            if rate is None:
+                continue
+            if not node.operation.joins or is_among_windows(node):
+                among.update((Tensor(node.id, i), rate) for i in range(len(node.shapes)))
+                continue
+            rates[Tensor(node.id)] = rate
+            size = cut_before(graph, node).each_size(shapes[node.id][0])[axis]
+            larger = lcm(distance, (rate / size).denominator)
+            if larger != distance:
+                distance, cause = larger, node
             continue
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
         for result in range(len(node.shapes)):
@@ -90,6 +105,18 @@ def stride(
                     distance, cause = larger, node
                 rates[Tensor(node.id, result)] = rate * by.period / by.step
     return distance, cause, rates
+
+
+def is_among_windows(node: Node) -> bool:
+    """Whether its results are windows, each a sample of its own."""
+    return node.windows is not None and node.batched
+
+
+def cut_before(graph: Graph, join: Node) -> Cut:
+    """The cut of the windows that a node puts together."""
+    partition = graph.node(join.inputs[0]).windows
+    assert partition is not None
+    return partition.cut
 
 
 def whole_maps(
@@ -173,23 +200,25 @@ class Matcher:
             found = self.reads(node, tensor)
         except TooFine:
             found = FINE
-        if isinstance(found, Match) and self.last and found.offset is not None:
+        if isinstance(found, Match) and self.last and found.offset is not None and not is_among_windows(node):
             ends = found.offset + self.length(tensor) == self.length(tensor, whole=True)
             found = found if ends else LENGTH
         return Match(None, 0, 0, Blame(node, found)) if isinstance(found, str) else found
 
     def reads(self, node: Node, tensor: Tensor) -> Match | str:
         """The match of a result of a node whose inputs match somewhere; or why there is none."""
+        if node.operation.masks and node.operation.sized_by:
+            return Match(None, 0, self.length(tensor))  # a part of how windows are cut, see `windows`
         same = self.sizes(node, tensor, self.tile) == self.sizes(node, tensor, self.whole)
-        if same and all(self.found[t].offset is None for t in node.sources):
+        if same and all(map(self.is_equal, node.sources)):
             length = self.length(tensor)
             return Match(None if length == 1 else 0, 0, length)
         if not node.sources:
             return SIZE
         if node.operation.outside() is not None:
             return OUTSIDE
-        if node.windows is not None or node.operation.cuts or node.operation.joins:
-            return WINDOWS
+        if is_among_windows(node) or node.operation.joins:
+            return self.windows(node, tensor)
         own, others = (self.maps(node, tensor, shapes) for shapes in (self.tile, self.whole))
         if own.keys() != others.keys():
             return RATIO
@@ -202,6 +231,33 @@ class Matcher:
                 return part
             parts.append(part)
         return joined(parts, self.length(tensor))
+
+    def is_equal(self, tensor: Tensor) -> bool:
+        """Whether all of a tensor is the same in both runs."""
+        match, length = self.found[tensor], self.length(tensor)
+        whole = (match.offset, match.low, match.high) == (0, 0, length) and self.length(tensor, whole=True) == length
+        return match.offset is None or whole
+
+    def windows(self, node: Node, tensor: Tensor) -> Match | str:
+        """The match of a tensor among windows, which is that of the maps; or that of the map behind their join."""
+        if node.windows is not None and node.operation.cuts and node.windows.around is None:
+            source = node.inputs[0]
+            if node.windows.cut.offset(self.axis, self.whole[source.node][source.index]) is None:
+                return GRIDS
+        # What depends on no input, as a bias of scores, is the same for all windows.
+        batched = [t for t in node.sources if self.graph.node(t).batched]
+        here = joined((self.found[t] for t in batched), self.length(tensor))
+        if isinstance(here, str) or here.offset is None or is_among_windows(node):
+            return here
+        cut = cut_before(self.graph, node)
+        own, whole = self.tile[tensor.node][tensor.index], self.whole[tensor.node][tensor.index]
+        size, offset = cut.each_size(whole)[self.axis], cut.offset(self.axis, whole)
+        assert offset is not None
+        if here.offset % size or cut.offset(self.axis, own) != offset:
+            return RATIO
+        starts = ((r - offset) // size * size + offset for r in range(size))
+        by = IndexMap(self.axis, size, size, tuple(range(start, start + size) for start in starts))
+        return moved(by, here, (self.length(tensor), self.length(tensor, whole=True)), self.length(tensor))
 
     def maps(self, node: Node, tensor: Tensor, shapes: Shapes) -> Mapping[int, tuple[IndexMap, ...]]:
         incoming, outputs = self.sizes(node, tensor, shapes)

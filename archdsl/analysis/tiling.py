@@ -110,6 +110,10 @@ class Tiling:
         )
         return Tile(cut, tuple(kept))
 
+    def keeps(self, number: int) -> bool:
+        """Whether anything is kept of a tile."""
+        return any(all(k.own[0] < k.own[1] for k in kept) for kept in self[number].kept)
+
     def shapes(self, *, tile: bool = False) -> list[tuple[int, ...]]:
         """The sizes of the outputs, channels first, without the batch: for the whole image, or for a tile."""
         found = sized_shapes(self.graph, self.tile if tile else self.sizes)
@@ -126,17 +130,19 @@ def tiling(
     dtype: str = "float32",
     cpu: bool = True,
     approximate: bool = False,
+    single: bool = False,
     outputs: tuple[Output, ...] = (),
 ) -> Tiling:
     """The plan for an image with these free sizes.
 
     `tile` is the largest tile, one number or one for each spatial axis; without it, it is the largest one whose run
     takes at most `limit` bytes. `batch` tiles run together; without it, as many as `limit` allows, or one. With
-    `approximate`, what needs the whole image may have only the tile. `outputs` are wanted instead of the network's.
+    `approximate`, what needs the whole image may have only the tile; with `single`, an output may be one result for the
+    whole image, which the first tile keeps. `outputs` are wanted instead of the network's.
 
     Raises SpecError if no tiles are exact, or those of that size are not.
     """
-    planner = Planner(graph, {**graph.examples, **sizes}, approximate, outputs)
+    planner = Planner(graph, {**graph.examples, **sizes}, approximate, outputs, single)
     if tile is None:
         values = planner.largest(limit or DEFAULT_MEMORY, dtype, cpu)
     else:
@@ -176,6 +182,7 @@ class Planner:
     sizes: Mapping[str, int]
     approximate: bool
     outputs: tuple[Output, ...]
+    single: bool = False
     assumed: dict[int, Node] = field(default_factory=dict)
     whole: Shapes = ()
     live: set[int] = field(default_factory=set)
@@ -310,6 +317,8 @@ class Planner:
         help = "run the whole image at once, or train a network without it"
         if blame.reason == WHOLE and not self.approximate:
             help = "archdsl.tiled(…, gather=True) gathers statistics first; --approximate does without"
+        if blame.reason == ONE and self.approximate:
+            help = "archdsl.tiled(…, gather=True) gathers statistics first, so that it is that of the whole image"
         if blame.reason == RATIO and self.strides[axis] > 1:
             help = "image sizes that are multiples of the network's total stride often avoid this"
         return refusal(self.graph, message, help, blame)
@@ -386,7 +395,8 @@ class Planner:
         between = self.matches(axis, matcher, distance) if last > distance else None
         step = last
         for number, (first, final) in enumerate(zip(*ends, strict=True)):
-            assert final.offset is not None
+            if final.offset is None:
+                continue
             rate = Fraction(final.offset, last)
             middle = between[number] if between is not None else None
             high = min(first.high, middle.high) if middle is not None else first.high
@@ -411,7 +421,7 @@ class Planner:
             match = found[output.tensor]
             if match.blame is not None:
                 raise self.never(axis, match.blame)
-            if match.offset is None:
+            if match.offset is None and not self.single:
                 raise self.never(axis, Blame(self.graph.node(output.tensor), ONE))
         return [found[output.tensor] for output in self.outputs]
 
@@ -419,8 +429,10 @@ class Planner:
         self, axis: int, starts: Sequence[int], output: Output, first: Match, middle: Match | None, final: Match
     ) -> tuple[Kept, ...]:
         """The range that is kept of each tile of an output along an axis: each result once. Raises SpecError."""
-        assert final.offset is not None
         shape = self.whole[output.tensor.node][output.tensor.index]
+        if final.offset is None:
+            length = shape[1 + axis] if len(shape) > 1 + axis else 1
+            return (Kept((0, length), (0, length)), *[Kept((0, 0), (0, 0))] * (len(starts) - 1))
         rate = Fraction(final.offset, starts[-1])
         done = 0
         found = []

@@ -189,6 +189,9 @@ def unknown_item(item: tree.Call, place: Place, first: bool) -> Exception:
     if is_label_further_down(item, place.scope):
         help = f"`{name}` is a label below: refer to a label only after it"
         return Failure("E0201", message, span, help)
+    if any(name == waiting for waiting, _ in place.pending):
+        help = f"`{name}` is a label of this chain: refer to it from the next line on"
+        return Failure("E0201", message, span, help)
     if any(member.name == name and member.labelled for member in place.scope.members):
         help = f"`{name}` is a quoted label, which only names weights; `-> x: it` behind it names the tensor `x`"
         return Failure("E0201", message, span, help)

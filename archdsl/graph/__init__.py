@@ -119,7 +119,8 @@ class Node:
     @property
     def sources(self) -> tuple[Tensor, ...]:
         """The inputs that it computes from: not those of which it takes only the size."""
-        return tuple(t for i, t in enumerate(self.inputs) if i not in self.operation.sized_by)
+        sized = self.operation.sized_by
+        return tuple(t for i, t in enumerate(self.inputs) if i not in sized) if sized else self.inputs
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

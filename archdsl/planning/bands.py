@@ -16,7 +16,7 @@ from itertools import pairwise
 from math import prod
 
 from archdsl.analysis.costs import sized_shapes
-from archdsl.analysis.matching import WHOLE, Blame, Match, Matcher, Shapes, moved, whole_maps
+from archdsl.analysis.matching import WHOLE, Blame, Match, Matcher, Shapes, is_among_windows, moved, whole_maps
 from archdsl.analysis.tiling import Planner, Span, refusal
 from archdsl.analysis.works import node_works
 from archdsl.common.choices import BYTES
@@ -318,6 +318,8 @@ class _Trial:
                 blame = Blame(node, WHOLE)
             if blame is not None:
                 raise self.search.planner.never(0, blame)
+            if is_among_windows(node):
+                continue  # their join shows what ranks have
             complete = self.covers(tensor)
             if self.allowed and node.id in self.search.places and (not complete or (self.eager and self.lacks(tensor))):
                 exchange = self.exchange(node)
@@ -327,8 +329,11 @@ class _Trial:
             if not complete:
                 return False
         measure = node.inputs[0] if gathers else Tensor(node.id)
-        work = self.search.works[node.id] / self.matchers[0].length(measure, whole=True)
-        self.work = [done + work * m.length(measure) for done, m in zip(self.work, self.matchers, strict=True)]
+        lengths, whole = [m.length(measure) for m in self.matchers], self.matchers[0].length(measure, whole=True)
+        if is_among_windows(node):
+            lengths, whole = [stop - start for start, stop in self.rows], self.search.height
+        work = self.search.works[node.id] / whole
+        self.work = [done + work * length for done, length in zip(self.work, lengths, strict=True)]
         return True
 
     @staticmethod

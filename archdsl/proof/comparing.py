@@ -51,6 +51,8 @@ class Proof:
         self.inference = folding is not None
         self.counting: list[tuple[str, Layer]] = []
         """The layers that keep statistics, with their paths."""
+        self.paths: dict[int, str] = {}
+        """The paths of the finished model's modules, once they are asked for."""
 
     def run(self) -> None:
         try:
@@ -258,8 +260,8 @@ class Proof:
             return
         if not run.recomputed and not self.recompute.scopes:
             return
-        paths = {id(module): path[:-1] for path, module in model._named(True)}
-        found = sorted(paths.get(id(module), "?") for module in run.recomputed)
+        self.paths = self.paths or {id(module): path[:-1] for path, module in model._named(True)}
+        found = sorted(self.paths.get(id(module), "?") for module in run.recomputed)
         wanted = sorted(s.path for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes()))
         if found != wanted:
             raise Unproved("recomputes other parts than those chosen")

@@ -221,6 +221,14 @@ class Module:
             yield module
 
     def modules(self) -> Iterator[Module]:
+        found = self.__dict__.get("_all")
+        if found is None:
+            found = list(self._walk())
+            if "_sealed" in self.__dict__:  # its members stay
+                self.__dict__["_all"] = found
+        return iter(found)
+
+    def _walk(self) -> Iterator[Module]:
         seen: set[int] = set()
         stack: list[Module] = [self]
         while stack:
@@ -228,7 +236,8 @@ class Module:
             if id(module) not in seen:
                 seen.add(id(module))
                 yield module
-                stack.extend(reversed([*module._modules.values(), *module._inside]))
+                if module._modules or module._inside:
+                    stack.extend(reversed([*module._modules.values(), *module._inside]))
 
     def named_parameters(self, recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
         for path, module in self._named(recurse):
@@ -240,7 +249,7 @@ class Module:
             yield parameter
 
     def named_buffers(self, recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
-        for path, module in self._named(recurse):
+        for path, module in self._named(recurse) if recurse else (("", self),):
             for name, buffer in list(module._buffers.items()):
                 yield path + name, buffer
 

@@ -216,7 +216,7 @@ class Tensor:
         term = self.read()
         if term.shape is None:
             raise Unproved("asks for the size of a part of an operation")
-        sizes = (BATCH, *map(seen, term.shape))
+        sizes = (BATCH if term.batched else 1, *map(seen, term.shape))
         return tuple(sizes[axis] for axis in self.order) if self.order else sizes
 
     def permute(self, *axes: object) -> Tensor:

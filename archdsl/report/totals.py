@@ -158,17 +158,20 @@ def bars(axis: Axes, amounts: Sequence[int], most: int, unit: Callable[[int], tu
 
 def scatter(figure: Figure, axis: Axes, models: Sequence[Layers]) -> None:
     """Parameters against MACs, one point per model."""
+    from matplotlib.ticker import LogLocator  # an extra
+
     x = [m.costs.total.parameters / 1e6 for m in models]
     y = [m.number("macs") / 1e9 for m in models]
     points = axis.scatter(x, y, s=24, color=BLUE, zorder=3)
     for scale, along, amounts in ((axis.set_xscale, axis.xaxis, x), (axis.set_yscale, axis.yaxis, y)):
-        close = max(amounts) < 10 * min(amounts)
         # A network without weights or products has no position on a logarithmic axis.
         if min(amounts) > 0:
             scale("log")
+            ratio = max(amounts) / min(amounts)
+            along.set_major_locator(LogLocator(subs=range(1, 10) if ratio < 4 else (1, 2, 5) if ratio < 300 else (1,)))
             along.set_major_formatter("{x:g}")
-            along.set_minor_formatter("{x:g}" if close else "")
-        along.grid(True, which="both" if close else "major", color="#dddddd", linewidth=0.5)
+            along.set_minor_formatter("")
+        along.grid(True, color="#dddddd", linewidth=0.5)
     axis.set_xlabel("parameters (millions)")
     axis.set_ylabel("MACs (billions)")
     axis.margins(0.15)

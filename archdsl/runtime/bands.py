@@ -158,6 +158,9 @@ def _norms(graph: Graph) -> list[Node]:
         raise ValueError(
             f"`{shared.path}` is called several times, so the statistics of its calls cannot be told apart"
         )
+    among = next((node for node in found if node.windows is not None), None)
+    if among is not None:
+        raise ValueError(f"`{among.path}` counts windows, of which bands have some twice")
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -178,5 +179,35 @@ def exchanged(module: torch.nn.Module, trade: Trade, x: torch.Tensor) -> torch.T
             f"a {type(module).__name__} gets {x.shape[2]} rows where the bands have {trade.length}: give the network "
             "the rows of its band, of images of the size that archdsl.bands was called with"
         )
-    result: torch.Tensor = type(module).forward(module, _widening()(x, trade))
+    wide = _widening()(x, trade)
+    with _put_together_again(x, wide, trade):
+        result: torch.Tensor = type(module).forward(module, wide)
     return result[:, :, trade.given]
+
+
+def _put_together_again(x: torch.Tensor, wide: torch.Tensor, trade: Trade) -> AbstractContextManager[None]:
+    """Within it, `wide` is saved for the backward pass as `x` and the rows from other processes, without a copy of `x`.
+
+    Where hooks of others save tensors, as those of recomputation do, it leaves that to them.
+    """
+    import torch
+
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None or not torch.is_grad_enabled():
+        return nullcontext()
+    first = sum(stop - start for _, start, stop in trade.before)
+    last = first + trade.keeps.stop - trade.keeps.start
+    before, behind, own = (
+        wide[:, :, :first].detach().clone(),
+        wide[:, :, last:].detach().clone(),
+        x[:, :, trade.keeps].detach(),
+    )
+    place, size = wide.data_ptr(), wide.shape
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor | None:
+        return None if tensor.data_ptr() == place and tensor.shape == size else tensor
+
+    def unpack(saved: torch.Tensor | None) -> torch.Tensor:
+        return torch.cat([before, own, behind], 2) if saved is None else saved
+
+    hooks: AbstractContextManager[None] = torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+    return hooks

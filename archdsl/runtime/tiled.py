@@ -79,7 +79,7 @@ def tiled(
             raise ValueError(f"`tile` and `batch` are numbers of at least 1; got {number!r}")
     samples = _samples(graph, images, prepare)
     sizes = pin(graph, [tuple(image.shape[1:]) for image in images])
-    plan = tiling(graph, sizes, tile=tile, limit=limit, batch=batch, approximate=approximate or gather)
+    plan = tiling(graph, sizes, tile=tile, limit=limit, batch=batch, approximate=approximate or gather, single=gather)
     run = _Run(model, graph, plan, images, prepare, Share.here())
     if plan.assumed and gather:
         run = with_statistics(run, samples)
@@ -176,7 +176,9 @@ def measured(run: _Run) -> float | None:
         return None
     spans = [places[axis.name] for axis in plan.axes]
     parts = [run.read(image, 0, spans, cut) for image, cut in zip(run.images, plan.cut, strict=True)]
-    part = tiling(run.graph, sizes, tile=[axis.tile for axis in plan.axes], approximate=True)
+    part = tiling(
+        run.graph, sizes, tile=[axis.tile for axis in plan.axes], approximate=True, single=run.gathering is not None
+    )
     inner = _Run(run.model, run.graph, part, parts, None, Share())
     results = _Results(part, 1, Share(), None, parts, run.weight, keep=False)
     (inner if run.gathering is None else with_statistics(inner, 1)).into(results, None, False)
@@ -237,7 +239,8 @@ class _Run:
     def into(self, results: _Results, journal: Journal | None, progress: bool | None) -> None:
         import torch
 
-        items = [(n, t) for n in range(results.samples) for t in range(self.plan.count)]
+        tiles = [t for t in range(self.plan.count) if t == 0 or self.plan.keeps(t)]
+        items = [(n, t) for n in range(results.samples) for t in tiles]
         done = journal.done if journal is not None else set()
         left = [item for item in items[self.share.rank :: self.share.ranks] if item not in done]
         size = self.plan.batch
@@ -408,7 +411,9 @@ class _Results:
                 self.arrays[name] = self.make(name, result)
             target = self.arrays[name]
             for own, (sample, tile) in zip(result, items, strict=True):
-                kept = self.plan[tile].kept[number]
+                if own.dim() == 1 and tile:
+                    continue  # one result for the whole image, which the first tile gives
+                kept = self.plan[tile].kept[number][: own.dim() - 1]
                 part = own[(slice(None), *(slice(*k.own) for k in kept))]
                 place = (sample, slice(None), *(slice(*k.whole) for k in kept))
                 if part.numel():

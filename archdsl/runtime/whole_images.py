@@ -17,31 +17,77 @@ if TYPE_CHECKING:
 
 def normalised(module: _BatchNorm, own: slice, count: int, group: Any, x: torch.Tensor) -> torch.Tensor:
     """The forward of a batchnorm whose statistics are those of whole images, of `count` numbers in each channel."""
-    import torch
 
     if not module.training:
         found: torch.Tensor = type(module).forward(module, x)
         return found
-    kept = x[:, :, own]
-    axes = [0, *range(2, x.dim())]
     total = count * len(x)
-    mean = _added_up(kept.sum(axes), group) / total
-    around = kept - _along(mean, x)
-    variance = _added_up(around.square().sum(axes), group) / total
+    mean, variance = _moments(x, own, total, group)
     if module.running_mean is not None and module.num_batches_tracked is not None:
-        with torch.no_grad():
-            module.num_batches_tracked.add_(1)
-            factor = 1 / module.num_batches_tracked.item() if module.momentum is None else module.momentum
-            module.running_mean.lerp_(mean.to(module.running_mean), factor)
-            assert module.running_var is not None
-            module.running_var.lerp_((variance * total / (total - 1)).to(module.running_mean), factor)
-    scale = torch.rsqrt(variance + module.eps)
-    if module.weight is not None:
-        scale = scale * module.weight
-    shift = -mean * scale
-    if module.bias is not None:
-        shift = shift + module.bias
-    return x * _along(scale, x) + _along(shift, x)
+        module.num_batches_tracked.add_(1)
+        factor = 1 / module.num_batches_tracked.item() if module.momentum is None else module.momentum
+        module.running_mean.lerp_(mean.to(module.running_mean), factor)
+        assert module.running_var is not None
+        module.running_var.lerp_((variance * total / (total - 1)).to(module.running_mean), factor)
+    scale = (variance + module.eps).rsqrt()
+    return _normalising()(x, module.weight, module.bias, mean, scale, own, total, group)
+
+
+def _moments(x: torch.Tensor, own: slice, total: int, group: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean and the variance of each channel, without gradients."""
+    import torch
+
+    with torch.no_grad():
+        kept = x[:, :, own].to(torch.promote_types(x.dtype, torch.float32))
+        axes = [0, *range(2, x.dim())]
+        mean = _adding()(kept.sum(axes), group) / total
+        return mean, _adding()((kept - _along(mean, x)).square_().sum(axes), group) / total
+
+
+@cache
+def _normalising() -> Callable[..., torch.Tensor]:
+    import torch
+    import torch.distributed as dist
+
+    class Normalising(torch.autograd.Function):  # type: ignore[misc]  # which has no types
+        """(x − mean) · scale · weight + bias, where mean and scale are those of the rows `own` in all processes.
+
+        Unlike those operations one by one it saves nothing of the size of x but x.
+        """
+
+        @staticmethod
+        def forward(
+            context: Any,
+            x: torch.Tensor,
+            weight: torch.Tensor | None,
+            bias: torch.Tensor | None,
+            mean: torch.Tensor,
+            scale: torch.Tensor,
+            *more: Any,
+        ) -> torch.Tensor:
+            context.save_for_backward(x, weight, mean, scale)
+            context.more = more
+            factor = scale if weight is None else scale * weight
+            shift = -mean * factor if bias is None else bias - mean * factor
+            return x * _along(factor, x).to(x.dtype) + _along(shift, x).to(x.dtype)
+
+        @staticmethod
+        def backward(context: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+            x, weight, mean, scale = context.saved_tensors
+            own, total, group = context.more
+            axes = [0, *range(2, x.dim())]
+            sums = gradient.sum(axes, dtype=mean.dtype)
+            products = ((x - _along(mean, x)) * gradient).sum(axes) * scale  # of what is normalised, and its gradient
+            factor = scale if weight is None else scale * weight
+            found = gradient * _along(factor, x).to(x.dtype)
+            everywhere = torch.stack([sums, products])
+            dist.all_reduce(everywhere, group=group)
+            slope = -everywhere[1] * factor * scale / total
+            level = -everywhere[0] * factor / total - slope * mean
+            found[:, :, own] += (x[:, :, own] * _along(slope, x) + _along(level, x)).to(x.dtype)
+            return found, products if weight is not None else None, sums if weight is not None else None, *[None] * 5
+
+    return cast("Callable[..., torch.Tensor]", Normalising.apply)
 
 
 def whole(module: torch.nn.Module, own: slice, count: int, group: Any, x: torch.Tensor) -> torch.Tensor:

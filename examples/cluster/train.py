@@ -28,6 +28,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -145,11 +146,19 @@ class Whole:
 
 
 class Staged:
-    """A network in stages: every process along the axis `stage` has one."""
+    """A network in stages: every process along the axis `stage` has one, or along `shard` as well a part of one."""
 
     def __init__(self, given: argparse.Namespace, mesh: DeviceMesh, device: str, values: dict[str, Any]) -> None:
-        copies = mesh["replicate"] if "replicate" in (mesh.mesh_dim_names or ()) else None
-        self.batch = given.batch // (copies.size() if copies else 1)
+        axes = tuple(axis for axis in mesh.mesh_dim_names or () if axis != "stage")
+        if axes not in ((), ("replicate",), ("shard",), ("replicate", "shard")):
+            raise SystemExit("stages go with the axes replicate and shard, in this order")
+
+        def spread(stage: nn.Module) -> nn.Module:
+            if axes == ("replicate",):
+                return DistributedDataParallel(stage, process_group=mesh["replicate"].get_group())
+            return fully_shard(stage, mesh=mesh[axes])
+
+        self.batch = given.batch // share_of(mesh)[1]
         self.stages = mesh["stage"].size()
         self.pipeline = archdsl.pipeline(
             archdsl.check(given.spec, **values),
@@ -161,7 +170,7 @@ class Staged:
             group=mesh["stage"].get_group(),
             device=device,
             dtype=getattr(torch, given.dtype),
-            wrap=(lambda stage: DistributedDataParallel(stage, process_group=copies.get_group())) if copies else None,
+            wrap=spread if axes else None,
         )
         (self.model,) = self.pipeline.modules.values()
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 import torch
 
-from archdsl.analysis.matching import LENGTH, MOVES, ONE, RATIO, WHOLE, WINDOWS, WRAPS
+from archdsl.analysis.matching import GRIDS, LENGTH, MOVES, ONE, RATIO, WHOLE, WRAPS
 from archdsl.analysis.tiling import Tiling, tiling
 from archdsl.diagnostics import SpecError
 from archdsl.dims import evaluate
@@ -100,6 +100,25 @@ EXACT = {
     "pad_to_multiple": ("a[4, H, W]", "pad_to_multiple(4) -> conv(4, 3) -> conv(4, 3)", (61, 51), 32),
     "transposed": ("a[4, T]", "conv(4, 3, stride = 2) -> upconv(3, 4, stride = 2, pad = 1) -> conv(2, 3)", (171,), 32),
     "the first are cut off": ("a[4, T]", "conv(4, 3) -> slice(1, axis = 1) -> conv(2, 3)", (170,), 32),
+    "windows": ("a[4, H, W]", "conv(4, 3) -> windows(4) { attention(2) } -> conv(2, 3)", (60, 48), 32),
+    "shifted windows": (
+        "a[4, H, W]",
+        "windows(4) { attention(2) } -> windows(4, 2) { attention(2) } -> conv(4, 2, stride = 2, pad = 0)"
+        " -> windows(3, 1) { attention(2) }",
+        (72, 48),
+        48,
+    ),
+    "padded windows": ("a[4, H, W]", "windows(5, 2, pad) { attention(2) } -> conv(2, 3)", (63, 48), 32),
+    "windows in windows": ("a[4, H, W]", "windows(8) { windows(4, 2) { attention(2) } -> conv(4, 3) }", (64, 48), 40),
+    "grids in windows": ("a[4, H, W]", "windows(8) { grid(4) { attention(2) } } -> conv(2, 3)", (64, 48), 32),
+    "tokens in windows": (
+        "a[4, H, W]",
+        "windows(4) { squeeze: global_avgpool -> upsample(4) } -> conv(2, 3)",
+        (64, 48),
+        32,
+    ),
+    "windows of a line": ("a[4, T]", "windows(4, shift = 1) { attention(2) } -> conv(2, 3, stride = 2)", (160,), 40),
+    "windows of a volume": ("a[2, D, H, W]", "windows(2x4x4, 1, pad) { attention(1) }", (13, 16, 16), 12),
     "statistics of a position": ("a[4, T]", "conv(4, 3) -> layernorm -> conv(2, 3)", (170,), 32),
 }
 REFUSED = {
@@ -120,7 +139,7 @@ REFUSED = {
     "instancenorm": ("a[4, H, W]", "conv(4, 3) -> instancenorm", (60, 50), WHOLE, "instancenorm"),
     "grn": ("a[4, H, W]", "conv(4, 3) -> grn", (60, 50), WHOLE, "grn"),
     "attention": ("a[4, H, W]", "conv(4, 3) -> attention(2)", (60, 50), WHOLE, "attention(2)"),
-    "windows": ("a[4, H, W]", "windows(4) { attention(2) }", (60, 48), WINDOWS, "windows(4)"),
+    "grid": ("a[4, H, W]", "grid(4) { attention(2) }", (60, 48), GRIDS, "grid(4)"),
     "circular": ("a[4, T]", "conv(4, 3, pad_mode = circular) -> relu", (90,), WRAPS, "conv(4, 3, pad_mode = circular)"),
     "adaptive to few": ("a[4, T]", "adaptive_avgpool(3)", (71,), RATIO, "adaptive_avgpool(3)"),
     "adaptive": ("a[4, H, W]", "conv(4, 3) -> adaptive_avgpool(7)", (70, 70), RATIO, "adaptive_avgpool(7)"),
@@ -173,6 +192,45 @@ def test_refused(name: str) -> None:
         tiling(graph, sizes, tile=32)
     (mark,) = caught.value.diagnostics[0].marks
     assert (mark.text, mark.span.text) == (reason, item)
+
+
+def windows(random: Random) -> str:
+    """Windows of a random size, with something in them."""
+    size = random.choice([2, 3, 4, 6])
+    shift = random.choice([0, random.randint(1, size - 1)])
+    inner = ["attention(2)", "linear(4)", "attention(1) -> linear(4) -> relu"]
+    if not shift:
+        inner += ["conv(4, 3)", f"global_avgpool -> upsample({size})"]
+        inner += ["windows(2, 1) { attention(2) } -> conv(4, 3)", "grid(2) { attention(2) }"] if size % 2 == 0 else []
+    return f"windows({size}, {shift}, pad) {{ {random.choice(inner)} }}"
+
+
+def trial_of_windows(seed: int) -> str:
+    random = Random(seed)
+    others = ["conv(4, 3)", "conv(4, 3, stride = 2)", "conv(4, 2, pad = valid)", "maxpool(2)", "upsample(2)", "relu"]
+    items = [windows(random) if random.random() < 0.5 else random.choice(others) for _ in range(random.randint(1, 5))]
+    graph = graph_of(net_text(" -> ".join([*items, windows(random)]), random.choice(["a[4, H, W]", "a[4, T]"])))
+    length = 120 if len(graph.free) == 1 else 60
+    sizes = graph.sizes.near({size.name: length + random.randint(0, 30) for size in graph.free})
+    plan = plan_of(graph, sizes, random)
+    if isinstance(plan, str):
+        return plan
+    try:
+        compare(graph, plan)
+    except AssertionError as error:
+        raise AssertionError(f"{items}\n{sizes} in tiles of {plan.tile}") from error
+    return "tiled"
+
+
+def test_random_windows() -> None:
+    counts = Counter(trial_of_windows(seed) for seed in range(6))
+    assert counts["tiled"] >= 3, counts
+
+
+@pytest.mark.long
+def test_many_random_windows() -> None:
+    counts = Counter(trial_of_windows(seed) for seed in range(6, 400))
+    assert counts["tiled"] >= 100, counts
 
 
 @pytest.mark.long

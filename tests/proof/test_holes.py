@@ -304,3 +304,12 @@ def test_stand_ins_are_instances_of_what_pytorchs_layers_are() -> None:
     for name, stand_in in LAYERS.items():
         for other, base in LAYERS.items():
             assert issubclass(stand_in, base) == issubclass(getattr(nn, name), getattr(nn, other)), (name, other)
+
+
+def test_the_batch_of_a_tensor_without_one_is_refused() -> None:
+    """Attention broadcasts one query over a batch, other operations may not."""
+    refused(
+        graph_of(NETWORKS["parameters"]),
+        "(x + queries).expand(memory.shape[0]",
+        "(x + queries).expand(x.shape[0]",
+    )

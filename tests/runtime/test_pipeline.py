@@ -159,7 +159,7 @@ def test_gradients_are_those_of_the_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("name", LARGER)
 def test_gradients_of_larger_networks(name: str, ranks: int, tmp_path: Path) -> None:
-    found = run_ranks(tmp_path, ranks, __name__, f"larger_{name}", timeout=200)
+    found = run_ranks(tmp_path, ranks, __name__, f"larger_{name}", timeout=600)
     for number, training in enumerate((True, False)):
         compare([rank[number] for rank in found], larger(name), training)
 

@@ -161,6 +161,7 @@ GATHERED = {
     "norms": "conv(4, 3) -> instancenorm -> relu -> maxpool(2) -> conv(4, 3) -> groupnorm(2) -> upsample(2)",
     "learned norms": "conv(4, 3) -> instancenorm(affine = true) -> relu -> conv(2, 3) -> groupnorm(1, eps = 0.1)",
     "a pyramid": "conv(4, 3) -> y: relu\n    (y, y -> global_avgpool -> conv(2, 1) -> resize(y.size)) -> concat",
+    "classes": "conv(4, 3) -> relu\n    (mean: global_avgpool, global_maxpool) -> add -> flatten -> linear(3)",
 }
 
 

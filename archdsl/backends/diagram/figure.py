@@ -253,7 +253,7 @@ class _Maker:
             return grid
         opened = overview(self.folder, share)
         beside = insets(self.folder, opened, self._most(sheet))
-        main = whole(self.folder, gathered(self.folder, self.folder.fold(graph.root, opened)))
+        main = whole(self.folder, gathered(self.folder, self.folder.whole(opened)))
         return self._with_insets(main, beside, writer, sheet)
 
     def _grid(self, share: float, writer: Writer, sheet: Sheet | None, *, wide: bool) -> _Try | None:

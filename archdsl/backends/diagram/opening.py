@@ -60,6 +60,16 @@ def kind(scope: Scope) -> tuple[object, ...]:
     return (*(kind(scope.parent) if scope.parent else ()), "body" if inner else scope.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Which scopes are open: those of some kinds."""
+
+    kinds: frozenset[tuple[object, ...]]
+
+    def __call__(self, scope: Scope) -> bool:
+        return kind(scope) in self.kinds
+
+
 def overview(folder: Folder, share: float = 1.0) -> Callable[[Scope], bool]:
     """Which scopes to open: outer ones first, costly ones before cheap ones, while the picture fits a page, or a share
     of one; more where all but a few boxes would be one block."""
@@ -143,7 +153,7 @@ def as_volumes(folder: Folder, analysis: Analysis, depth: int | None) -> tuple[P
         return level(scope) <= depth if depth is not None else chosen(scope)
 
     chosen = overview(folder)
-    flat = whole(folder, folder.joined(unframed(gathered(folder, folder.fold(folder.graph.root, opened)))))
+    flat = whole(folder, folder.joined(unframed(gathered(folder, folder.whole(opened)))))
     framed = any(part.children for part in flat.parts)
     return flat, None if framed else recognise(flat, analysis)
 
@@ -172,7 +182,7 @@ def open_while(folder: Folder, fits: Callable[[list[Part]], T | None]) -> tuple[
     refused: set[tuple[object, ...]] = set()
 
     def fold(kinds: set[tuple[object, ...]]) -> list[Part]:
-        return folder.fold(folder.graph.root, lambda scope: kind(scope) in kinds)
+        return folder.whole(Opened(frozenset(kinds)))
 
     current = fold(opened)
     result = fits(fold(opened))
@@ -183,7 +193,7 @@ def open_while(folder: Folder, fits: Callable[[list[Part]], T | None]) -> tuple[
                 depth, size = folded.get(kind(box.scope), (1 << 30, 0))
                 folded[kind(box.scope)] = (min(depth, level(box.scope)), size + sum(map(len, box.times)))
         if not folded:
-            return (lambda scope: kind(scope) in opened), result
+            return Opened(frozenset(opened)), result
         choice = min(folded, key=lambda k: (folded[k][0], -folded[k][1]))
         trial = fits(fold(opened | {choice}))
         if trial is None:
@@ -222,7 +232,7 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BU
     First comes a block of each kind in which something branches, is gated or added, then other kinds, then those that
     are wired otherwise than a block of their kind before.
     """
-    shown = boxes(folder.fold(folder.graph.root, opened))
+    shown = boxes(folder.whole(opened))
     found: dict[Hashable, Inset] = {}
     nested: set[Hashable] = set()
     """Kinds of scopes that insets show within others."""

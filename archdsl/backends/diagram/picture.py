@@ -60,6 +60,10 @@ class Part:
         length, covered = max(len(self.nodes), 1), sorted(self.covered, key=lambda n: n.id)
         return [covered[i : i + length] for i in range(0, len(covered), length)]
 
+    def copy(self) -> Part:
+        """An equal part, as it is before a picture names it and finds its arrows."""
+        return Part(self.kind, [*self.times], self.scope, [c.copy() for c in self.children], self.output, self.name)
+
     def walk(self) -> Iterator[Part]:
         """This part and all within it, outer before inner."""
         yield self
@@ -166,11 +170,18 @@ class Folder:
         self.graph = graph
         self.structure = structure
         self._nodes: dict[Scope, tuple[Node, ...]] = {}
+        self._whole: dict[Callable[[Scope], bool], list[Part]] = {}
 
     def nodes(self, scope: Scope) -> tuple[Node, ...]:
         if scope not in self._nodes:
             self._nodes[scope] = tuple(sorted(scope.nodes(), key=lambda n: n.id))
         return self._nodes[scope]
+
+    def whole(self, opened: Callable[[Scope], bool]) -> list[Part]:
+        """The parts of the whole network; folded once for equal `opened`, and given as copies."""
+        if opened not in self._whole:
+            self._whole[opened] = self.fold(self.graph.root, opened)
+        return [part.copy() for part in self._whole[opened]]
 
     def fold(self, scope: Scope, opened: Callable[[Scope], bool]) -> list[Part]:
         """The parts of a scope's contents, in order."""
