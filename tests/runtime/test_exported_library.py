@@ -35,7 +35,7 @@ FREE: dict[str, dict[str, Any]] = {
     "pvt:pvt_v2": {"widths": [8, 16], "counts": [1, 2], "heads": [1, 2], "ratios": [2, 1], "classes": 5},
     "s3d:s3d": {"classes": 5},
     "swin:swin_t": {"width": 12, "depths": [2, 2], "heads": [2, 3], "size": 64, "classes": 5},
-    "swin:swin_v2_t": {"width": 12, "depths": [2, 2], "heads": [2, 3], "size": 64, "classes": 5},
+    "swin:swin_v2_t": {"width": 12, "depths": [2, 2], "heads": [2, 3], "size": 128, "classes": 5},
     "unetpp:unetpp": {"width": 4, "depth": 2},
     "video_resnet:mc3_18": {"classes": 5},
     "video_resnet:r2plus1d_18": {"classes": 5},
