@@ -1,6 +1,7 @@
 """Blurring by a fixed kernel, which keeps fine stripes from becoming coarse ones where a map gets smaller."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from math import comb, prod
 from typing import Annotated, ClassVar
 
@@ -39,8 +40,8 @@ def helper(rank: int) -> Helper:
 class Blur(Pool):
     """Blurs each channel by a fixed kernel, and keeps every `stride`-th position.
 
-    The kernel has binomial numbers, 1 2 1 along each axis for `kernel = 3`: less of fine stripes becomes a coarse
-    pattern than where positions are only left out.
+    The kernel has binomial numbers, 1 2 1 along each axis for `kernel = 3`. Without the blur, fine stripes turn into
+    coarse patterns where positions are left out.
 
     [C, …] → [C, …]: each spatial size n becomes ⌊(n − kernel) / stride⌋ + 1. `pad(1, mode = reflect)` before it keeps
     the size. Nothing is learned, and nothing is stored.
@@ -93,6 +94,11 @@ class Blur(Pool):
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(more=(Kept((self.kernel,) * (len(shapes[0]) - 1), batched=False),))
+
+    def take(self, window: Sequence[int]) -> float:
+        axes = 1 if len(window) == self.kernel else 2
+        weights = map(prod, product(self.weights_of_row, repeat=axes))
+        return sum(weight * value for weight, value in zip(weights, window, strict=True))
 
     def gradient_share(self, size: int) -> str:
         return "each gets its weight's share of"

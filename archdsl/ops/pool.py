@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import mean
 from typing import ClassVar
 
 from archdsl import dims
@@ -163,6 +164,10 @@ class Pool(Operation):
         axes = zip(shapes[0][1:], numbers, pads, strict=True)
         return tuple(n for n, (k, s, d), p in axes if d * (k - 1) < p + s - 1)
 
+    def take(self, window: Sequence[int]) -> float:
+        """The value that a window of these numbers becomes."""
+        raise NotImplementedError
+
     def padding_line(self) -> str:
         """How padding counts."""
         raise NotImplementedError
@@ -197,7 +202,7 @@ class Pool(Operation):
         lines = window_lines(shape, self._numbers(shape), window.pad, outputs[0], "⌈⌉" if ceil else "⌊⌋")
         more = ["(a window that would start behind the image is left out)"] if ceil else []
         yield Section("output size", *lines, *more)
-        if digits := [*worked(self._numbers(shape), self.taken)]:
+        if digits := [*worked(self._numbers(shape), self.take)]:
             yield Section("with numbers, in the middle of an image", *digits)
 
 
@@ -252,6 +257,9 @@ class Maxpool(Pool):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         found = super().saves(shapes, outputs, inplace)
         return Saves(found.inputs, more=(*found.more, Kept(outputs[0], "int64", always=True)))
+
+    def take(self, window: Sequence[int]) -> float:
+        return max(window)
 
     def padding_line(self) -> str:
         return "padding never wins: it counts as -∞"
@@ -324,6 +332,9 @@ class Avgpool(Pool):
             ("ceil_mode", self.ceil and self.pad != "same_upper", False),
             ("count_include_pad", self.count_pad or moving, True),
         )
+
+    def take(self, window: Sequence[int]) -> float:
+        return mean(window)
 
     def padding_line(self) -> str:
         return "padding counts as zeros" if self.count_pad else "padding is left out of the means"

@@ -1,19 +1,16 @@
 """What a window does, shown with numbers: a small map of digits, and the map that it becomes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from statistics import mean
 
 MOST = 8
 """The most rows and columns of such a map."""
 
 DIGITS = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, 4, 3)
 
-TAKEN: Mapping[str, Callable[[Sequence[int]], float]] = {"the largest": max, "the mean": mean}
 
-
-def worked(moves: Sequence[tuple[int, int, int]], taken: str) -> Iterator[str]:
-    """The lines of an example, for the kernel, stride and dilation of each axis, and what is taken of a window.
+def worked(moves: Sequence[tuple[int, int, int]], take: Callable[[Sequence[int]], float]) -> Iterator[str]:
+    """The lines of an example, for the kernel, stride and dilation of each axis, and for what is taken of a window.
 
     Each axis has two windows, in the middle of an image. None for three axes, and for windows that are too large.
     """
@@ -28,7 +25,7 @@ def worked(moves: Sequence[tuple[int, int, int]], taken: str) -> Iterator[str]:
         return
     digits = [[DIGITS[(7 * row + column) % len(DIGITS)] for column in range(width)] for row in range(height)]
     results = [
-        [f"{TAKEN[taken]([digits[top + u][left + v] for u, v in product(*taps)]):.3g}" for left in starts[1]]
+        [f"{take([digits[top + u][left + v] for u, v in product(*taps)]):.3g}" for left in starts[1]]
         for top in starts[0]
     ]
     longest = max(len(text) for row in results for text in row)
