@@ -85,6 +85,7 @@ def prove(
         if key not in state or state[key].shape != tensor.shape:
             has = "none" if key not in state else f"one of size {list(state[key].shape)}"
             raise ImportRefused(f"its spec would have the weight `{key}` of size {list(tensor.shape)}; it has {has}")
+    imported.notes += frozen(module, built)
     built.load_state_dict(state, strict=True, assign=True)
     imported.state = state
     with torch.no_grad():
@@ -94,6 +95,16 @@ def prove(
             if (tiny := smallest(imported.graph, sizes)) is not None:
                 compare_if_it_runs(module, built, tiny)
     return imported
+
+
+def frozen(module: nn.Module, built: nn.Module) -> list[str]:
+    """The report's text on parameters that do not require gradients in the module, but do in the spec's network."""
+    trained = {key for key, parameter in built.named_parameters() if parameter.requires_grad}
+    found = [key for key, p in module.named_parameters() if key in trained and not p.requires_grad]
+    if not found:
+        return []
+    more = f" and {len(found) - 1} more" if found[1:] else ""
+    return [f"`{found[0]}`{more} did not require gradients: freeze what is to stay after loading its weights"]
 
 
 def smallest(graph: Graph, sizes: list[Size]) -> list[Size] | None:

@@ -280,3 +280,11 @@ def test_commands_take_a_module(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_command_explains(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["import", name]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_frozen_parameters_are_reported() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert not from_module(module, (3, 16, 16)).notes
+    module[0].requires_grad_(False)
+    (note,) = from_module(module, (3, 16, 16)).notes
+    assert note.startswith("`0.weight` and 1 more did not require gradients")
