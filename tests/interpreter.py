@@ -460,10 +460,10 @@ class Interpreter:
         size = math.prod(op.sides)
         if op.stored:
             return table.flatten(2)[..., self.state[path].reshape(-1)].reshape(*table.shape[:2], size, size)
-        numbers = self._differences(op, table.flatten(2).shape[2])
+        numbers = self._distances(op, table.flatten(2).shape[2])
         return torch.stack([torch.stack([table.flatten(2)[..., n] for n in row], -1) for row in numbers], 2)
 
-    def _differences(self, op: Any, count: int) -> list[list[int]]:
+    def _distances(self, op: Any, count: int) -> list[list[int]]:
         """The numbers of the differences between queries and keys, by counting: a row for each query."""
         h, w = op.sides
         keys = list(itertools.product(range(h), range(w)))

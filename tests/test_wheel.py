@@ -21,7 +21,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
     (wheel,) = folder.glob("*.whl")
     # 1.10 MB are the 427 modules, 0.90 without their comments and docstrings; 0.1 the directory of the archive.
-    assert wheel.stat().st_size < 1_420_000
+    assert wheel.stat().st_size < 1_430_000
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder / "site"]
     subprocess.run([*pip, wheel], check=True)
     return folder / "site"
