@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache, partial
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
@@ -14,7 +15,7 @@ from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shape_text
 from archdsl.ops.sizes import several_positions
 from archdsl.syntax import tree
-from archdsl.syntax.walk import given, labels, lets, names, parts
+from archdsl.syntax.walk import given, labels, names, parts
 from archdsl.values import BUILTINS, BlockValue, FunctionValue, MemberValue
 from archdsl.values.evaluation import words
 
@@ -55,9 +56,9 @@ def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
 
 def lone_positions(graph: Graph) -> Iterator[Diagnostic]:
     """The first batchnorm over one position per sample, for any input: PyTorch rejects a batch of 1."""
-    found = [
-        node for node in graph.nodes() if node.operation.uses_batch and _is_lone(graph, graph.shape(node.inputs[0])[1:])
-    ]
+    is_lone = cache(partial(_is_lone, graph))  # most maps of a network have one of few sizes
+    counting = [node for node in graph.nodes() if node.operation.uses_batch]
+    found = [node for node in counting if is_lone(graph.shape(node.inputs[0])[1:])]
     if not found:
         return
     node = found[0]
@@ -84,14 +85,16 @@ def _is_lone(graph: Graph, sizes: tuple[Dim, ...]) -> bool:
 
 def forgotten_flattens(graph: Graph) -> Iterator[Diagnostic]:
     """The first layer of a head without a `flatten`: a `linear` on a map, and an output that nothing used as a map."""
+    flat = [(node, node.call) for node in graph.nodes() if node.operation.expects_flat and node.call is not None]
+    on_maps = [(node, call) for node, call in flat if len(graph.shape(node.inputs[0])) > 2]
+    if not on_maps:
+        return
     outputs = {output.tensor for output in graph.outputs}
     readers: dict[Tensor, list[Node]] = {}
     for node in graph.nodes():
         for tensor in node.inputs:
             readers.setdefault(tensor, []).append(node)
-    for node in graph.nodes():
-        if not node.operation.expects_flat or len(graph.shape(node.inputs[0])) < 3 or node.call is None:
-            continue
+    for node, call in on_maps:
         last = Tensor(node.id)
         while len(after := readers.get(last, [])) == 1 and _at_each_position(graph, after[0]):
             last = Tensor(after[0].id)
@@ -109,7 +112,7 @@ def forgotten_flattens(graph: Graph) -> Iterator[Diagnostic]:
                 Mark(node.span, f"{shape_text(shape)} comes in"),
                 notes=call_notes(node.scope),
                 help=f"{advice}; for a map of results use a `conv` with a kernel of 1",
-                proposals=[Proposal(advice, Fix(before_item(node.call), f"{items} -> "))],
+                proposals=[Proposal(advice, Fix(before_item(call), f"{items} -> "))],
             )
             return
 
@@ -136,14 +139,15 @@ def unused_names(graph: Graph) -> Iterator[Diagnostic]:
     for key, syntax in definitions.items():
         if syntax.span.source is not file:
             continue
-        used = {n.name for n in names([[p.default for p in syntax.parameters], syntax.body])}
-        for part in parts(syntax.body):
+        inside = list(parts([[p.default for p in syntax.parameters], syntax.body]))
+        used = {part.name for part in inside if isinstance(part, tree.Name)}
+        for part in inside:
             if isinstance(part, tree.Share) and unused(part.name, used):
                 yield unused_name(f"the shared `{part.name.name}`", part.name.span)
         for parameter in syntax.parameters if key not in passed else ():
             if unused(parameter.name, used):
                 yield unused_name(f"the parameter `{parameter.name.name}` of `{syntax.name.name}`", parameter.name.span)
-        for let in lets(syntax.body):
+        for let in (part for part in inside if isinstance(part, tree.Let)):
             if tensor_in(let, syntax):
                 yield useless_let(let)
             elif unused(let.name, used):
