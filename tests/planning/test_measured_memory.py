@@ -8,6 +8,7 @@ allocate the same.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ class Loss(torch.autograd.Function):
 
 def measured(make: Callable[[], tuple[Any, Callable[[], None]]], optimizer: str) -> int:
     """The most bytes allocated during the third step. `make` gives what has the parameters, and a step."""
+    gc.collect()  # what was made before must not be freed while it is measured
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         owner, step = make()
         kind = torch.optim.AdamW if optimizer == "adam" else torch.optim.SGD
