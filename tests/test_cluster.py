@@ -32,7 +32,7 @@ def torchrun(folder: Path, *arguments: str, processes: int = 2) -> subprocess.Po
     """Starts a training in float64, with a checkpoint every 10 steps."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
-        *("--max-restarts", "2", str(CLUSTER / "train.py"), "--folder", str(folder), "--dtype", "float64"),
+        *("--max-restarts", "3", str(CLUSTER / "train.py"), "--folder", str(folder), "--dtype", "float64"),
         *("--every", "10", *arguments),
     ]
     return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -57,7 +57,7 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes of torchrun in /proc")
 def test_a_training_survives_the_death_of_a_process(tmp_path: Path) -> None:
-    steps = ("--axes", "shard", "--steps", "60")
+    steps = ("--axes", "shard", "--steps", "150")
     finished(torchrun(tmp_path / "whole", *steps))
     process = torchrun(tmp_path / "killed", *steps)
     end = time.monotonic() + 100
@@ -66,10 +66,10 @@ def test_a_training_survives_the_death_of_a_process(tmp_path: Path) -> None:
     os.kill(workers(process)[1], signal.SIGKILL)
     said = finished(process)
     whole, killed = losses(tmp_path / "whole"), losses(tmp_path / "killed")
-    assert [step for step, _ in whole] == list(range(1, 61))
+    assert [step for step, _ in whole] == list(range(1, 151))
     begins = [line for line in said.splitlines() if line.startswith("process 0 of 2 begins at step")]
     assert len(begins) == 2 and int(begins[1].split()[-1]) >= 20, begins
-    assert len(killed) > 60  # steps behind the last checkpoint are done again
+    assert len(killed) > 150  # steps behind the last checkpoint are done again
     assert [dict(killed)[step] for step, _ in whole] == pytest.approx([loss for _, loss in whole], abs=1e-10)
     assert all(dict(whole)[step] == pytest.approx(loss, abs=1e-10) for step, loss in killed)
 
