@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeAlias
 
 from archdsl.backends.torch_source.cells import Cell
@@ -380,3 +381,45 @@ def calls(actions: Iterable[Action]) -> Iterator[Call | Decision]:
                     yield from calls(branch)
             case Rounds():
                 yield from calls(action.body)
+
+
+def calls_in(action: Action) -> Iterator[Call]:
+    """The calls of an action, those within it, too."""
+    match action:
+        case Call():
+            yield action
+        case Decision():
+            for inner in chain.from_iterable(action.branches):
+                yield from calls_in(inner)
+        case Rounds():
+            for inner in action.body:
+                yield from calls_in(inner)
+
+
+def made_by(action: Action) -> list[Value]:
+    """The values that an action makes for those behind it."""
+    match action:
+        case Call():
+            return action.outputs
+        case Decision():
+            return [join.value for join in action.joins]
+        case Rounds():
+            return [c.final for c in action.carried if c.final is not None]
+
+
+def taken_by(action: Action) -> Iterator[Value]:
+    """The values that an action needs, those made within it, too."""
+    match action:
+        case Call():
+            yield from action.inputs
+        case Decision():
+            for join in action.joins:
+                yield from (v for v in (*join.branches, join.passed) if v is not None)
+            for branch in action.branches:
+                for inner in branch:
+                    yield from taken_by(inner)
+        case Rounds():
+            for carried in action.carried:
+                yield carried.first
+            for inner in action.body:
+                yield from taken_by(inner)

@@ -6,13 +6,13 @@ write `x = layer(x)`: the one that a loop carries, those that a condition joins,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import assert_never
 
 from archdsl.backends.torch_source.assigned import unassigned
-from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
+from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value, calls_in, made_by, taken_by
 from archdsl.backends.torch_source.liveness import Lives, Stretch, joined, meet
 from archdsl.backends.torch_source.names import unique
 from archdsl.backends.torch_source.releasing import Releasing
@@ -120,18 +120,18 @@ class Composer:
         needed = {v for v in self.flow.outputs if v not in self.training}
         rest: set[Action] = set()
         for action in reversed(self.flow.actions):
-            if needed.isdisjoint(_made(action)):
+            if needed.isdisjoint(made_by(action)):
                 rest.add(action)
             else:
-                needed.update(_taken(action))
-        own = {v for action in rest for v in _made(action)}
+                needed.update(taken_by(action))
+        own = {v for action in rest for v in made_by(action)}
         self.training = [v for v in self.training if v in own]
         found: list[Statement] = []
         always: list[Action] = []
         waiting: list[Action] = []
         updated: set[str] = set()
         for action in self.flow.actions:
-            updates = {name for call in _calls(action) for name in self.updates(call)}
+            updates = {name for call in calls_in(action) for name in self.updates(call)}
             if action in rest:
                 waiting.append(action)
                 updated |= updates
@@ -144,7 +144,7 @@ class Composer:
 
     def in_training(self, actions: Sequence[Action]) -> list[Statement]:
         """Statements that only a module in training runs."""
-        made = {v for action in actions for v in _made(action)}
+        made = {v for action in actions for v in made_by(action)}
         body = self.compose(actions)
         return [Training([v for v in self.training if v in made], body)] if body else []
 
@@ -470,45 +470,3 @@ class Composer:
             further = (n for n in map("t{}".format, count(1)) if n not in self.reserved)
             take(root, next(n for n in chain(wishes, further) if is_free(n, root)))
         return {value: names[self.root(value)] for value in self.spans}
-
-
-def _calls(action: Action) -> Iterator[Call]:
-    """The calls of an action, those within it, too."""
-    match action:
-        case Call():
-            yield action
-        case Decision():
-            for inner in chain.from_iterable(action.branches):
-                yield from _calls(inner)
-        case Rounds():
-            for inner in action.body:
-                yield from _calls(inner)
-
-
-def _made(action: Action) -> list[Value]:
-    """The values that an action makes for those behind it."""
-    match action:
-        case Call():
-            return action.outputs
-        case Decision():
-            return [join.value for join in action.joins]
-        case Rounds():
-            return [c.final for c in action.carried if c.final is not None]
-
-
-def _taken(action: Action) -> Iterator[Value]:
-    """The values that an action needs, those made within it, too."""
-    match action:
-        case Call():
-            yield from action.inputs
-        case Decision():
-            for join in action.joins:
-                yield from (v for v in (*join.branches, join.passed) if v is not None)
-            for branch in action.branches:
-                for inner in branch:
-                    yield from _taken(inner)
-        case Rounds():
-            for carried in action.carried:
-                yield carried.first
-            for inner in action.body:
-                yield from _taken(inner)
