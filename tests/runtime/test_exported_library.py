@@ -64,6 +64,9 @@ FIXED: dict[str, dict[str, Any]] = {
 }
 """Models that take images of one size."""
 
+PINNED = {("s3d:s3d", ".pt2")}
+"""Exports with the sizes of the example, in which an axis has one position: torch.export then rejects others."""
+
 
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
 @pytest.mark.parametrize("spec", [*FREE, *FIXED])
@@ -75,5 +78,5 @@ def test_a_small_model_of_each_family_is_exported(spec: str, ending: str, tmp_pa
     weights = tmp_path / "weights.pth"
     torch.save(model.state_dict(), weights)
     made = proved_export(graph, tmp_path / f"net{ending}", weights)
-    assert not made.pins
-    assert len(made.proof.tries) >= (3 if graph.free else 2)
+    assert bool(made.pins) == ((spec, ending) in PINNED)
+    assert len(made.proof.tries) >= (3 if graph.free and not made.pins else 2)
