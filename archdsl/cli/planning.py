@@ -23,11 +23,12 @@ from archdsl.cli.options import (
 from archdsl.cli.printing import busy, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
-from archdsl.common.choices import SCHEDULES, Mode, Schedule
+from archdsl.common.choices import BANDWIDTH, NODE_BANDWIDTH, SCHEDULES, SPEED, Mode, Schedule
 
 if TYPE_CHECKING:
     from archdsl.graph import Graph
     from archdsl.planning.layouts import Cluster, Training
+    from archdsl.report.tables import Table
 
 
 def parse_rate(context: click.Context, parameter: click.Parameter, given: str) -> float:
@@ -64,7 +65,7 @@ def parse_speed(context: click.Context, parameter: click.Parameter, given: str) 
 @click.option(
     "--bandwidth",
     callback=parse_rate,
-    default="25GB/s",
+    default=f"{BANDWIDTH / 1e9:g}GB/s",
     show_default=True,
     metavar="25GB/s",
     help="What each GPU sends to other machines.",
@@ -72,7 +73,7 @@ def parse_speed(context: click.Context, parameter: click.Parameter, given: str) 
 @click.option(
     "--node-bandwidth",
     callback=parse_rate,
-    default="300GB/s",
+    default=f"{NODE_BANDWIDTH / 1e9:g}GB/s",
     show_default=True,
     metavar="300GB/s",
     help="What each GPU sends within a machine.",
@@ -80,7 +81,7 @@ def parse_speed(context: click.Context, parameter: click.Parameter, given: str) 
 @click.option(
     "--speed",
     callback=parse_speed,
-    default="20T",
+    default=f"{SPEED / 1e12:g}T",
     show_default=True,
     metavar="20T",
     help="Operations a second that a GPU reaches.",
@@ -205,6 +206,13 @@ class Pipe:
         return ranks, many, batch // many
 
 
+def write_plan(table: Table, rows: Sequence[tuple[str, str]]) -> None:
+    """A table, and below it what has a name each."""
+    write_table(table, "short")
+    width = max(len(name) for name, _ in rows)
+    write_lines([f"{name:{width}}  {text}" for name, text in rows])
+
+
 def show_stages(
     graph: Graph, values: Mapping[str, int], pipe: Pipe, dtype: str, optimizer: str, *, as_json: bool
 ) -> int:
@@ -218,10 +226,7 @@ def show_stages(
     if as_json:
         write_json(report.as_data(found))
         return FINE
-    write_table(report.table(found), "short")
-    rows = report.lines(found)
-    width = max(len(name) for name, _ in rows)
-    write_lines([f"{name:{width}}  {text}" for name, text in rows])
+    write_plan(report.table(found), report.lines(found))
     return FINE
 
 
@@ -249,8 +254,5 @@ def show_bands(
     if as_json:
         write_json(report.as_data(found, graph.name))
         return FINE
-    write_table(report.table(found), "short")
-    rows = report.lines(found)
-    width = max(len(name) for name, _ in rows)
-    write_lines([f"{name:{width}}  {text}" for name, text in rows])
+    write_plan(report.table(found), report.lines(found))
     return FINE

@@ -29,6 +29,9 @@ BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float1
 OPTIMIZERS: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
 """Optimizers, and how many numbers each keeps for a trainable parameter. `momentum` is SGD with it."""
 
+BANDWIDTH, NODE_BANDWIDTH, SPEED = 25e9, 300e9, 20e12
+"""Where nobody says it, the bytes a second that a GPU sends to other machines and within one, and its operations."""
+
 Units: TypeAlias = Literal["auto", "short", "raw"]
 """How large numbers are written: 25.6 M, or digit by digit; auto: short where there is no room."""
 UNITS: tuple[Units, ...] = get_args(Units)

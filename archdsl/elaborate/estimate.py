@@ -81,8 +81,13 @@ class Estimate:
             place.scope.members.append(stand_in)
             self.counted += known.nodes - 1
             given = iter([Tensor(node_id, i) for i in range(len(shapes))])
-        lost = POISONED_TENSOR
-        return tuple(flow[r] if isinstance(r, int) else lost if r is None else next(given) for r in known.results)
+
+        def tensor(result: int | Shape | None) -> Tensor:
+            if result is None:
+                return POISONED_TENSOR
+            return flow[result] if isinstance(result, int) else next(given)
+
+        return tuple(map(tensor, known.results))
 
     def loop(self, statement: tree.For | tree.Repeat, place: Place) -> None:
         names, rounds = self.elaborator.rounds(statement, place)

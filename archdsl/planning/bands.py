@@ -2,7 +2,7 @@
 
 Each rank runs the network on a band of the image, cut along its first axis. Near a cut its numbers are wrong, as far as
 the network reaches over it. Two things help: a band with more rows, of which the outer ones are computed by both
-neighbours, and an exchange before a layer, which then runs on the right rows of the whole tensor. The less rows, the
+neighbours, and an exchange before a layer, which then runs on the right rows of the whole tensor. The fewer rows, the
 more layers need an exchange. `matching` says at each tensor which rows of a rank are right; all of them together must
 be the whole tensor. Every tensor has the size that it has in a run on the band alone.
 """
@@ -19,16 +19,13 @@ from archdsl.analysis.costs import sized_shapes
 from archdsl.analysis.matching import WHOLE, Blame, Match, Matcher, Shapes, is_among_windows, moved, whole_maps
 from archdsl.analysis.tiling import Planner, Span, refusal
 from archdsl.analysis.works import node_works
-from archdsl.common.choices import BYTES
+from archdsl.common.choices import BANDWIDTH, BYTES, SPEED
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Node, Output, Tensor
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.index_maps import IndexMap, TooFine
 from archdsl.planning.pipelines import BACKWARD
-
-BANDWIDTH, SPEED = 25e9, 20e12
-"""What a GPU sends to another machine, and what it computes, where nobody says it: as in `archdsl plan`."""
 
 LATENCY = 20e-6
 """The seconds that a message takes besides its bytes, about that of NCCL between neighbours."""
@@ -113,8 +110,8 @@ def band_plans(
 
     `places` are the ids of the layers before which ranks can exchange rows, `wanted` the tensors of which `held` and
     `owned` are asked, besides the outputs, and `statistics` the ids of layers that get those of whole images from all
-    ranks. With `exchange` only plans that exchange rows, with False only the one that
-    does not. Raises SpecError if the network cannot be cut exactly, ValueError for too many ranks.
+    ranks. With `exchange` only plans that exchange rows, with False only the one that does not. Raises SpecError if the
+    network cannot be cut exactly, ValueError for too many ranks.
     """
     search = _Search(graph, sizes, ranks, places, tuple(wanted), statistics, link or Link(), dtype)
     search.check()

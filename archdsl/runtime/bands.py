@@ -15,10 +15,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from archdsl.checker.finished_graph import pin
-from archdsl.common.choices import BYTES
+from archdsl.common.choices import BANDWIDTH, BYTES, SPEED
 from archdsl.compiler import Network, checked
 from archdsl.graph import Graph, Node
-from archdsl.planning.bands import BANDWIDTH, SPEED, BandPlan, Link, band_plans
+from archdsl.planning.bands import BandPlan, Link, band_plans
 from archdsl.runtime.exchanging import Trade, exchanged, places
 from archdsl.runtime.gathering import layers
 from archdsl.runtime.loading import graph_of, instantiate

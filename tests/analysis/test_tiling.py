@@ -56,12 +56,8 @@ def compare(graph: Graph, plan: Tiling) -> None:
         assert (one - other).abs().max() <= 1e-9 * max(1.0, float(one.abs().max()))
 
 
-def trial(seed: int) -> str:
-    """Tiles a random network: `tiled`, or why it is refused."""
-    random = Random(seed)
-    text, graph = random_graph(lambda r: network(r, free=True, parts=seed % 2 == 1), random, 250, 300_000)
-    base = LENGTHS[len(graph.free)]
-    sizes = graph.sizes.near({size.name: base + random.randint(0, base // 4) for size in graph.free})
+def tiled_alike(graph: Graph, sizes: dict[str, int], random: Random, text: str) -> str:
+    """`tiled`, once tiles have given what the whole image does; or why it is refused."""
     plan = plan_of(graph, sizes, random)
     if isinstance(plan, str):
         return plan
@@ -70,6 +66,15 @@ def trial(seed: int) -> str:
     except AssertionError as error:
         raise AssertionError(f"{text}\n{sizes} in tiles of {plan.tile}") from error
     return "tiled"
+
+
+def trial(seed: int) -> str:
+    """Tiles a random network: `tiled`, or why it is refused."""
+    random = Random(seed)
+    text, graph = random_graph(lambda r: network(r, free=True, parts=seed % 2 == 1), random, 250, 300_000)
+    base = LENGTHS[len(graph.free)]
+    sizes = graph.sizes.near({size.name: base + random.randint(0, base // 4) for size in graph.free})
+    return tiled_alike(graph, sizes, random, text)
 
 
 def test_random_networks() -> None:
@@ -212,14 +217,7 @@ def trial_of_windows(seed: int) -> str:
     graph = graph_of(net_text(" -> ".join([*items, windows(random)]), random.choice(["a[4, H, W]", "a[4, T]"])))
     length = 120 if len(graph.free) == 1 else 60
     sizes = graph.sizes.near({size.name: length + random.randint(0, 30) for size in graph.free})
-    plan = plan_of(graph, sizes, random)
-    if isinstance(plan, str):
-        return plan
-    try:
-        compare(graph, plan)
-    except AssertionError as error:
-        raise AssertionError(f"{items}\n{sizes} in tiles of {plan.tile}") from error
-    return "tiled"
+    return tiled_alike(graph, sizes, random, str(items))
 
 
 def test_random_windows() -> None:

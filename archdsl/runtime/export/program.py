@@ -98,8 +98,8 @@ class Renamed:
 
     def lines(self) -> list[str]:
         """What to say about it."""
-        told = ", ".join(f"`{old}` is `{new}`" for old, new in self.names.items())
-        return [f"PyTorch's exporter cannot take some names, so in the file {told}"] if told else []
+        changes = ", ".join(f"`{old}` is `{new}`" for old, new in self.names.items())
+        return [f"PyTorch's exporter cannot take some names, so in the file {changes}"] if changes else []
 
 
 def traceable(graph: Graph, model: torch.nn.Module, inference: bool) -> Renamed:

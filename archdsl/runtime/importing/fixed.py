@@ -13,13 +13,14 @@ from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Rules
 from archdsl.ops.forms import FunctionForm
 from archdsl.runtime.importing.functions import SizeOf, argument, plain, shape_of
+from archdsl.runtime.importing.generated import defined
 from archdsl.runtime.importing.layers import NoOperation, said
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
 
 TEMPERATURES = (10000.0, 20.0, 100.0)
-"""Those that published networks use."""
+"""The temperatures of published networks."""
 MOVED = frozenset({"view", "reshape", "permute", "contiguous", "flatten", "transpose", "expand", "repeat", "to"})
 """Methods that only move the numbers of positions; whether they move them rightly the proof finds."""
 
@@ -30,10 +31,9 @@ def computed_by(operation: str, arguments: Mapping[str, object], x: Tensor) -> T
     shapes = (tuple(x.shape[1:]),)
     form = made.torch(shapes, made.infer(shapes, Rules()))
     assert isinstance(form, FunctionForm) and form.helper is not None
-    names: dict[str, object] = {"torch": torch, "Tensor": Tensor}
-    exec(form.helper, names)
-    text = form.template.format("x", **{str(argument.name): repr(argument.value) for argument in form.arguments})
-    found = eval(text, {**names, "x": x})
+    given = {str(argument.name): repr(argument.value) for argument in form.arguments}
+    compute = f"def compute(x: Tensor) -> Tensor:\n    return {form.template.format('x', **given)}\n"
+    found = defined("compute", f"{form.helper}\n\n{compute}")(x)
     assert isinstance(found, Tensor)
     return found
 

@@ -6,7 +6,6 @@ A guess by the names and shapes of their weights is compared with the module on 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import ModuleForm
+from archdsl.runtime.importing.generated import defined
 from archdsl.runtime.importing.layers import Wording
 from archdsl.runtime.importing.recording import ScopeCall
 
@@ -146,10 +146,10 @@ def given_by(
     except (OperationError, DimError):
         return None
     assert isinstance(form, ModuleForm) and form.helper is not None
-    names: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "Tensor": Tensor, "Any": Any}
-    exec(form.helper, names)
     positional = [a.value for a in form.arguments if a.name is None]
-    layer = names[form.constructor](*positional, **{a.name: a.value for a in form.arguments if a.name is not None})
+    layer = defined(form.constructor, form.helper)(
+        *positional, **{a.name: a.value for a in form.arguments if a.name is not None}
+    )
     with torch.no_grad():
         found = functional_call(layer, weights, (x,))
     return found if isinstance(found, Tensor) else None

@@ -14,8 +14,8 @@ from archdsl.common.escaping import visible
 from archdsl.common.units import counted
 from archdsl.ops import helpers
 from archdsl.runtime.importing.files.configured import MOST_CHANNELS, Builder, text_of
-from archdsl.runtime.importing.files.onnx_operators import own_class
 from archdsl.runtime.importing.files.program import Program, Scope
+from archdsl.runtime.importing.generated import defined
 from archdsl.runtime.importing.refusal import ImportRefused
 
 MOST_SECTIONS = 2000
@@ -174,7 +174,7 @@ class Reading:
         if size == stride:
             return b.function(partial(F.max_pool2d, kernel_size=size, stride=stride, ceil_mode=True), value)
         helper = helpers.max_pool("2d")
-        make = partial(own_class(helper.name, helper.source), size, stride=stride)
+        make = partial(defined(helper.name, helper.source), size, stride=stride)
         if stride != 1:
             raise b.refused("an even size with another stride")
         return b.layer(self.numbered("maxpool"), make, value)

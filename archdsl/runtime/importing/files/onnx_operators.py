@@ -16,6 +16,7 @@ from torch import nn
 from archdsl.ops import helpers
 from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
 from archdsl.runtime.importing.files.program import Program, Ref, Scope
+from archdsl.runtime.importing.generated import defined
 from archdsl.runtime.importing.refusal import ImportRefused
 
 
@@ -156,13 +157,6 @@ def padded(call: Call, numbers: Mapping[str, Any]) -> tuple[int, ...] | str:
     return (0,) * rank
 
 
-def own_class(name: str, source: str) -> Any:
-    """The class of a helper layer of archdsl, such as one that pads as SAME_UPPER says."""
-    names: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "Tensor": torch.Tensor, "__name__": "helpers"}
-    exec(source, names)  # archdsl's own text
-    return names[name]
-
-
 @handles("Conv")
 def conv(call: Call) -> None:
     weight = call.weight(1)
@@ -176,7 +170,7 @@ def conv(call: Call) -> None:
     if pad == "same_upper":
         helper = helpers.conv(f"{rank}d", flip=False, same_upper=True, causal=False)
         assert helper is not None
-        cls, pad = own_class(helper.name, helper.source), (0,) * rank
+        cls, pad = defined(helper.name, helper.source), (0,) * rank
     bias = call.constant(2)
     make = partial(cls, weight.shape[1] * groups, weight.shape[0], **numbers, padding=pad, groups=groups)
     call.layer(partial(make, bias=bias is not None), {"weight": weight, "bias": bias})
