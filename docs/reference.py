@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from itertools import groupby
 from pathlib import Path
 
 import click
@@ -32,7 +31,10 @@ def operations() -> str:
     first_lines = {name: documentation(cls).partition("\n")[0] for name, cls in OPERATIONS.items()}
     rows = [f"| [`{name}`](#{name}) | {line} |\n" for name, line in first_lines.items()]
     parts = ["\n| operation | |\n| --- | --- |\n", *rows]
-    for family, members in groupby(OPERATIONS.values(), key=lambda cls: cls.family):
+    families: dict[str, list[type[Operation]]] = {}
+    for cls in OPERATIONS.values():
+        families.setdefault(cls.family, []).append(cls)
+    for family, members in families.items():
         parts.append(f"\n### {family.capitalize()}\n")
         parts.extend(entry(cls) for cls in members)
     return "".join(parts) + "\n"

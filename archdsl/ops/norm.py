@@ -169,9 +169,9 @@ class Layernorm(Norm):
     pytorch_names = renamed(affine="elementwise_affine")
 
     eps: Positive = 1e-5
+    init: AffineInit = "ones"
     affine: Switch = True
     bias: Switch = True
-    init: AffineInit = "ones"
 
     examples = (
         example((6,)),
@@ -301,8 +301,8 @@ class Groupnorm(Norm):
 
     groups: Count
     eps: Positive = 1e-5
-    affine: Switch = True
     init: AffineInit = "ones"
+    affine: Switch = True
 
     examples = (
         example((6, 4, 5), groups=3),

@@ -13,6 +13,7 @@ from archdsl import ops
 from archdsl.ops import BLOCKS, OPERATIONS
 from archdsl.ops.base import Operation
 from archdsl.ops.partition import Join
+from tests.helpers import ROOT
 
 PACKAGE = Path(ops.__file__).parents[1]
 EXEMPT = {
@@ -125,3 +126,11 @@ def test_every_operation_with_a_name_is_registered() -> None:
         if "name" in vars(cls) and cls.__module__.startswith("archdsl.") and not (cls.is_input or cls.implied):
             found.add(cls)
     assert found == {*OPERATIONS.values(), *BLOCKS.values(), Join}
+
+
+def test_parameters_keep_their_places() -> None:
+    """A spec may give arguments by position, so that a new parameter comes behind the others."""
+    rows = (ROOT / "tests" / "data" / "parameters.txt").read_text("utf-8").splitlines()
+    known = {name: parameters.split(", ") for name, _, parameters in (row.partition(": ") for row in rows)}
+    now = {name: [*OPERATIONS[name].fields] for name in known}
+    assert {name: now[name][: len(found)] for name, found in known.items()} == known
