@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import prod
 
@@ -61,7 +61,15 @@ class Analysis:
     def uncounted(self, part: Node | Scope | None = None) -> list[Node]:
         """The nodes of a part, or of the network, whose multiply-accumulates are not known: they count as 0."""
         nodes = [part] if isinstance(part, Node) else (part or self.graph.root).nodes()
-        return [n for n in nodes if not n.operation.is_counted(self.graph.shapes(n.inputs))]
+        known: dict[object, bool] = {}
+        found = []
+        for node in nodes:
+            key = _key(self.graph, node)
+            if key not in known:
+                known[key] = node.operation.is_counted(self.graph.shapes(node.inputs))
+            if not known[key]:
+                found.append(node)
+        return found
 
     @property
     def total(self) -> Cost:
@@ -72,14 +80,13 @@ def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
     """The costs of a checked graph. Free sizes missing in `sizes` have their values in `graph.examples`."""
     values = {**graph.examples, **(sizes or {})}
     shapes = sized_shapes(graph, values)
-    nodes = [
-        Cost(macs=node.operation.macs(tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id]) * count)
-        for node, count in zip(graph.nodes(), sample_counts(graph, values), strict=True)
-    ]
-    for node, weight in graph.weights():
-        numbers = prod(weight.shape)
-        kind = "buffers" if weight.buffer else "trainable" if weight.trainable else "frozen"
-        nodes[node.id] += Cost(**{kind: numbers})
+    known: dict[object, Cost] = {}
+    nodes: list[Cost] = []
+    for node, count in zip(graph.nodes(), sample_counts(graph, values), strict=True):
+        key = (*_key(graph, node), node.again, count)
+        if key not in known:
+            known[key] = _cost(graph, node, shapes, count)
+        nodes.append(known[key])
     scopes: dict[Scope, Cost] = {scope: Cost() for scope in graph.root.scopes()}
     for node in graph.nodes():
         scopes[node.scope] += nodes[node.id]
@@ -90,17 +97,38 @@ def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
     return Analysis(graph, values, shapes, tuple(nodes), scopes)
 
 
+def _key(graph: Graph, node: Node) -> tuple[int, ...]:
+    """Equal for nodes of one operation on the same sizes, such as those of equal calls, which share both objects."""
+    found = [id(node.operation), id(node.shapes)]
+    for tensor in node.inputs:
+        found += [id(graph.node(tensor).shapes), tensor.index]
+    return tuple(found)
+
+
+def _cost(graph: Graph, node: Node, shapes: Sequence[tuple[IntShape, ...]], count: int) -> Cost:
+    """The cost of a node that gives `count` results for a sample."""
+    macs = node.operation.macs(tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id]) * count
+    found = Cost(macs=macs)
+    for weight in graph.weights_of(node):
+        kind = "buffers" if weight.buffer else "trainable" if weight.trainable else "frozen"
+        found += Cost(**{kind: prod(weight.shape)})
+    return found
+
+
 def sized_shapes(graph: Graph, values: Mapping[str, int]) -> tuple[tuple[IntShape, ...], ...]:
     """The sizes of each node's outputs, by node id, without the batch, for these values of the free sizes."""
-    return tuple(
-        tuple(tuple(evaluate(d, values) for d in graph.shape(Tensor(node.id, i))) for i in range(len(node.shapes)))
-        for node in graph.nodes()
-    )
+    known: dict[int, tuple[IntShape, ...]] = {}  # by identity: equal calls share their sizes
+    for node in graph.nodes():
+        if id(node.shapes) not in known:
+            known[id(node.shapes)] = tuple(tuple(evaluate(d, values) for d in shape) for shape in node.shapes)
+    return tuple(known[id(node.shapes)] for node in graph.nodes())
 
 
 def sample_counts(graph: Graph, values: Mapping[str, int]) -> tuple[int, ...]:
     """How many results each node gives for a sample, by node id: 1, or one for each window of a map."""
-    return tuple(prod(evaluate(d, values) for d in node.samples) for node in graph.nodes())
+    return tuple(
+        1 if node.windows is None else prod(evaluate(d, values) for d in node.samples) for node in graph.nodes()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,6 @@ def picture(
     owner: dict[int, Part] = {}
     for part in parts:
         _own(part, owner)
-    for node_id, box in owner.items():
-        box.covered.append(graph.node(node_id))
     entries: dict[Tensor, Part] = {}
     inside = gathered if block is None else block.nodes()
     if nodes := sorted(inside, key=lambda n: n.id):
@@ -57,6 +55,8 @@ def _name(graph: Graph, tensor: Tensor, among: list[Tensor]) -> str:
 
 def _streams(arrow: _Arrow) -> tuple[tuple[Tensor, ...], ...]:
     """The tensors of an arrow, those that are one in several rounds of its tail together."""
+    if len(arrow.tensors) == 1:
+        return (tuple(arrow.tensors),)
     tail = arrow.origin
     covered = sorted(n.id for n in tail.covered)
     places = {node: i % len(tail.nodes) for i, node in enumerate(covered)}
@@ -83,9 +83,12 @@ def _arrows(graph: Graph, parts: list[Part], owner: dict[int, Part], entries: di
         return tensor
 
     # Shown nodes come first, so that a repetition only adds to the arrows of its first round.
-    for node_id in sorted(owner, key=lambda i: (i not in shown, i)):
+    for node_id in (*sorted(shown), *sorted(owner.keys() - shown)):
         head = owner[node_id]
-        for tensor in map(origin, graph.node(node_id).sources):
+        for source in graph.node(node_id).sources:
+            if owner.get(source.node) is head:
+                continue
+            tensor = origin(source)
             tail = owner.get(tensor.node) or entries.get(tensor)
             if tail is None or tail is head or (node_id not in shown and (tail, head) not in arrows):
                 continue
@@ -164,16 +167,20 @@ def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
 
 
 def _own(part: Part, owner: dict[int, Part], inner: bool = False) -> None:
-    """Enters the box of every node, repetitions of frames included."""
+    """Enters the box of every node, and the nodes that each box covers, repetitions of frames included."""
     part.inner = inner
     if not part.children:
-        owner.update({n.id: part for time in part.times for n in time})
+        part.covered = [n for time in part.times for n in time]
+        owner.update({n.id: part for n in part.covered})
         return
     for child in part.children:
         _own(child, owner, inner or part.count > 1)
+    drawn = [owner.get(first.id) for first in part.nodes]
     for time in part.times[1:]:
-        pairs = zip(part.nodes, time, strict=True)
-        owner.update({n.id: owner[first.id] for first, n in pairs if first.id in owner})
+        for box, node in zip(drawn, time, strict=True):
+            if box is not None:
+                owner[node.id] = box
+                box.covered.append(node)
 
 
 def _is_learned(part: Part) -> bool:

@@ -202,7 +202,7 @@ class Folder:
                 waiting = []
             if isinstance(member, Scope):
                 if self.nodes(member):
-                    parts.append(self._scope(member, opened))
+                    parts.append(self._scope(member, opened, parts[-1] if parts else None))
             elif at in inside:
                 until = inside[at]
                 parts.append(self._window(members[at:until], opened))
@@ -214,7 +214,16 @@ class Folder:
             else:
                 parts[-1].times[0] += (member,)
         parts += [Part("layers", [(node,)]) for node in waiting]
-        return collapse(parts, self.structure)
+        return self._filled(collapse(parts, self.structure), opened)
+
+    def _filled(self, parts: list[Part], opened: Callable[[Scope], bool]) -> list[Part]:
+        """The parts with the contents of open ones that are still shown after equal neighbours became one."""
+        for part in parts:
+            if part.kind == "repeat":
+                self._filled(part.children, opened)
+            elif part.kind == "open" and part.scope is not None and not part.children:
+                part.children = self.fold(part.scope, opened)
+        return parts
 
     @staticmethod
     def _begins_with_dropout(members: Sequence[Node | Scope]) -> bool:
@@ -247,15 +256,25 @@ class Folder:
         body = [m for m in members if m not in around]
         return Part("windows", [tuple(nodes)], children=self._parts(body, opened))
 
-    def _scope(self, scope: Scope, opened: Callable[[Scope], bool]) -> Part:
+    def _scope(self, scope: Scope, opened: Callable[[Scope], bool], before: Part | None) -> Part:
+        """The part of a scope; without its contents if it is a call like the one before, of which it may be a round."""
         nodes = self.nodes(scope)
         if not opened(scope):
             only = self._only(scope)
             return only or Part("block", [nodes], scope)
+        if before is not None and before.kind == "open" and self._alike(before, scope):
+            return Part("open", [nodes], scope)
         children = self.fold(scope, opened)
         if len(children) == 1 and children[0].kind == "layers":
             return children[0]
         return Part("open", [nodes], scope, children)
+
+    def _alike(self, before: Part, scope: Scope) -> bool:
+        """Whether a scope is a call of the same block as a part, and does the same."""
+        called = before.scope.definition if before.scope is not None else None
+        if called is None or scope.definition is None or called.syntax is not scope.definition.syntax:
+            return False
+        return self.structure.part_key(before.nodes) == self.structure.part_key(self.nodes(scope))
 
     def _only(self, scope: Scope) -> Part | None:
         """The box of a scope that holds one layer (such as a convolution with its normalisation and activation)."""

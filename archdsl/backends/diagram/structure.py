@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -19,25 +19,38 @@ class Structure:
         self.graph = graph
         self._marks = marks or {}
         self._operations: dict[Hashable, int] = {}
-        self._by_node: dict[int, int] = {}
+        self._by_operation: dict[tuple[int, Hashable], int] = {}
         self._pieces: dict[Hashable, int] = {}
         self._by_piece: dict[tuple[Node, ...], int] = {}
         self._by_part: dict[tuple[Node, ...], tuple[Hashable, ...]] = {}
-        self._consumers: dict[int, list[int]] = {n.id: [] for n in graph.nodes()}
-        self._takers = {n.id: {Tensor(n.id, i): list[int]() for i in range(len(n.shapes))} for n in graph.nodes()}
-        """The nodes that take each result of a node; -1 is an output of the model."""
+        self._consumers: list[list[int]] = [[] for _ in range(len(graph))]
+        self._takers: dict[Tensor, set[int]] = {}
+        """The nodes that take each result of a node that has several; -1 is an output of the model."""
         for node in graph.nodes():
-            for source in dict.fromkeys(tensor.node for tensor in node.sources):
-                self._consumers[source].append(node.id)
-            for tensor in dict.fromkeys(node.sources):
-                self._takers[tensor.node][tensor].append(node.id)
+            for tensor in node.sources:
+                self._take(tensor, node.id)
         for output in graph.outputs:
-            self._consumers[output.tensor.node].append(-1)
-            self._takers[output.tensor.node][output.tensor].append(-1)
+            self._take(output.tensor, -1)
         self._calls: dict[str, list[Node | Scope]] = {}
         for member in graph.root.walk():
             if member.use is not None:
                 self._calls.setdefault(member.path, []).append(member)
+
+    def _take(self, tensor: Tensor, taker: int) -> None:
+        takers = self._consumers[tensor.node]
+        if not takers or takers[-1] != taker:
+            takers.append(taker)
+        if len(self.graph.node(tensor).shapes) > 1:
+            self._takers.setdefault(tensor, set()).add(taker)
+
+    def _takers_of(self, node: Node) -> Iterator[tuple[Tensor, Iterable[int]]]:
+        """The results of a node, and who takes each."""
+        if len(node.shapes) == 1:
+            yield Tensor(node.id), self._consumers[node.id]
+            return
+        for index in range(len(node.shapes)):
+            tensor = Tensor(node.id, index)
+            yield tensor, self._takers.get(tensor, ())
 
     def shared(self, nodes: Sequence[Node]) -> Node | Scope | None:
         """The call of something shared that these nodes lie in, the innermost one that holds them all."""
@@ -63,7 +76,8 @@ class Structure:
 
     def operation(self, node: Node) -> int:
         """A number that equal operations share."""
-        if node.id not in self._by_node:
+        known = (id(node.operation), self._marks.get(node.id))
+        if known not in self._by_operation:
             operation = node.operation
             try:
                 kept = {f: getattr(operation, f) for f in operation.fields if f not in operation.varies}
@@ -72,8 +86,8 @@ class Structure:
                 hash(key)
             except TypeError:  # a fixed kernel is a list of numbers
                 key = (type(node.operation), repr(node.operation), self._marks.get(node.id))
-            self._by_node[node.id] = self._operations.setdefault(key, len(self._operations))
-        return self._by_node[node.id]
+            self._by_operation[known] = self._operations.setdefault(key, len(self._operations))
+        return self._by_operation[known]
 
     def key(self, nodes: Sequence[Node]) -> int:
         """A number that pieces share whose operations and wiring are equal."""
@@ -114,7 +128,7 @@ class Structure:
     def results(self, nodes: Sequence[Node]) -> list[Tensor]:
         """The tensors that are used outside, once each, in order."""
         inside = {n.id for n in nodes}
-        return [t for n in nodes for t, takers in self._takers[n.id].items() if any(c not in inside for c in takers)]
+        return [t for n in nodes for t, takers in self._takers_of(n) if any(c not in inside for c in takers)]
 
     def chained(self, units: Sequence[Sequence[Node]]) -> int:
         """How many of the units, from the first on, are equal and each fed by the one before.
