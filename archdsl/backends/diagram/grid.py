@@ -30,6 +30,9 @@ LANE, TIGHT_LANE = 8.0, 3.0
 STREAMS = 3
 """So many resolutions at once make a grid."""
 
+BESIDE = 6.0
+"""Points between an arrow from below and the notes beside it."""
+
 MOST_LANES = 14
 
 
@@ -304,8 +307,16 @@ class _Grid:
             if self._clear(route, edge):
                 self._take(route)
                 self.layout.lead(edge, route)
+                self._give_way(edge.head, route[-1])
                 return True
         return False
+
+    def _give_way(self, part: Part, tip: Point) -> None:
+        """Puts the notes below a sign beside an arrow that arrives there."""
+        x, bottom = self.layout.places[part][0], self._box(part)[1]
+        if part in self.notes and part not in self.texts and not self.turned and tip == (x, bottom):
+            width, height = self.notes[part]
+            self.layout.notes[part] = Label((), (width, height), (x - width / 2 - BESIDE, bottom - height / 2))
 
     def _end(self, part: Part, edge: Edge) -> Point:
         """Where an arrow would meet the middle of a box."""
@@ -370,7 +381,7 @@ class _Grid:
         for side in (right - 10, left + 10) if begin >= x else (left + 10, right - 10):
             if abs(side - x) > max(widths) / 2 + 4:
                 return side, bottom
-        return x, self._under(part)
+        return x, bottom if part not in self.texts else self._under(part)  # notes alone give way
 
     def _box(self, part: Part) -> Box:
         return self.layout.box(part)

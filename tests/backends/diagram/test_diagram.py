@@ -296,14 +296,18 @@ def stands_out(box: Box, page: Box) -> bool:
 
 
 def loose_ends(edge: dict[str, Any], objects: Any, boxes: dict[str, Box], texts: dict[int, Box]) -> list[str]:
-    """Ends of an arrow that are not at the border of their box; it may begin under the box's text, or beside it."""
+    """Ends of an arrow that are not at the border of their box; it may begin under the box's text or beside it."""
     points = edge["pos"].split()
     tip = next((p[2:] for p in points if p.startswith("e,")), points[-1])
     begin = next(p for p in points if not p.startswith("e,"))
     found = []
     for end, point, slack in (("tail", begin, 14), ("head", tip, 0)):
         x, y = map(float, point.split(","))
-        left, bottom, right, top = boxes[objects[edge[end]]["name"]]
+        name = objects[edge[end]]["name"]
+        left, bottom, right, top = boxes[name]
+        note = boxes.get(f"{name}_note")  # its middle
+        if end == "tail" and note is not None and abs((note[0] + note[2]) / 2 - x) < 1:
+            bottom = min(bottom, note[1])
         beside = texts[edge["tail"]][2] if end == "tail" and edge["tail"] in texts else right
         distances = [max(left - x, x - r, bottom - y, y - top) for r in (right, beside)]
         found += [] if any(-1 < far < 5 + slack for far in distances) else [end]  # a second outline is 4 points around

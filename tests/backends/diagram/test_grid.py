@@ -92,3 +92,15 @@ def test_a_body_without_a_name_says_how_much_it_holds() -> None:
     assert list(falsehoods(diagram)) == [] and all(
         diagram.scene.texts(part.id) for part in diagram.drawing.pictures[0][1].boxes()
     )
+
+
+@HELVETICA
+def test_the_notes_of_a_merge_give_way_to_an_arrow_from_below() -> None:
+    text = """
+    model net {
+        input x[4, 6, 5]
+        (conv(1, 1) -> conv(1, 3) -> pad(1x0), conv(4, 3), x -> upconv(2, 2, stride = 2)) -> align(resize) -> concat
+    }
+    """
+    assert faults(draw(graph_of(text))) == []
+    assert list(falsehoods(draw(graph_of(text)))) == []
