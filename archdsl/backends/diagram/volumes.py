@@ -18,7 +18,7 @@ from archdsl.backends.diagram.formats import Direction
 from archdsl.backends.diagram.kernels import kernels
 from archdsl.backends.diagram.labels import Entry, Line, Words
 from archdsl.backends.diagram.layered import headings, lay_out
-from archdsl.backends.diagram.layout import Box, Layout, rounded
+from archdsl.backends.diagram.layout import Box, Layout, rounded, samples
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
 from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, Thing
@@ -47,6 +47,9 @@ LINE_WIDTH = 50.0
 
 ARROW, STROKE_GAP = 6.0, 2.2
 """Points of an arrow's head, and between its strokes."""
+
+STEP = 5.0
+"""Points from a volume's words to where an arrow steps to the height of what is painted."""
 
 DASHES: dict[EdgeKind, Dash] = {"projection": "dashed", "dense": "dotted"}
 
@@ -252,19 +255,38 @@ class Figure:
         return found
 
     def ends(self, edge: Edge, layout: Layout, *, down: bool) -> list[Point]:
-        """The corners or points of an arrow, on to what is painted of its ends, whose rooms have words as well."""
-        found = list(layout.corners.get(edge) or layout.routes[edge])
-        (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
-        if not down and edge.tail in self.volumes and found[0][1] >= y1 - 1:
-            found[0] = (found[0][0], y1) if abs(found[0][0] - found[1][0]) < 0.1 else (x1, found[0][1])
+        """The corners or points of an arrow, led on to what is painted of its ends, whose rooms have words as well."""
+        found = list(layout.corners.get(edge) or samples(layout.routes[edge]))
+        if edge.tail in self.volumes and not down:
+            found = self._met(edge.tail, layout.places[edge.tail], found[::-1], head=False)[::-1]
         if edge.head in self.volumes:
-            width, height = self.rooms[edge.head].size
-            x, y = found[-1]
-            if abs(found[-2][1] - y) < 0.1:  # it arrives from aside
-                found[-1] = (x2 + (width / 2 if x > x2 else -width / 2), y)
-            elif y > y2:
-                found[-1] = (x, y2 + height / 2)
+            found = self._met(edge.head, layout.places[edge.head], found, head=True)
         return found
+
+    def _met(self, part: Part, at: Point, corners: list[Point], *, head: bool) -> list[Point]:
+        """Corners that end at the room of a volume, led on to what is painted of it."""
+        (x, y), room = at, self.rooms[part]
+        *far, second, (last, level) = corners
+        if abs(last - x) < room.width / 2 - 1 and abs(second[1] - level) > 0.1:  # from above or below
+            top = y + room.size[1] / 2 if head else y
+            return [*far, second, (last, top) if level >= y - 1 else (last, level)]
+        side = 1 if last > x else -1
+        beside = self._beside(part, at, level)
+        end = (x + side * room.size[0] / 2 if head else x, beside)
+        if abs(second[1] - level) > 0.1:  # from a curve
+            return [*far, second, (last, level), end]
+        if beside == level:
+            return [*far, second, end]
+        if far and abs(far[-1][0] - second[0]) < 0.1:
+            return [*far, (second[0], beside), end]
+        step = x + side * (room.width / 2 + STEP + (ARROW if head else 0.0))
+        steps = [(step, level), (step, beside)] if (second[0] - step) * side > 0 else []
+        return [*far, second, *steps, end]
+
+    def _beside(self, part: Part, at: Point, level: float) -> float:
+        """The height nearest to a level at which an arrow meets what is painted of a volume, clear of its words."""
+        reach = self.rooms[part].size[1] / 2
+        return level if abs(level - at[1]) <= reach else at[1] + (reach / 2 if level > at[1] else -reach / 2)
 
     def arrow(self, edge: Edge, route: Sequence[Point]) -> list[Shape]:
         """Lines along corners, one for each tensor up to the most, with a head."""

@@ -30,12 +30,21 @@ def test_specs_that_were_once_drawn_wrong(spec: str) -> None:
     assert list(falsehoods(draw(check(spec)))) == []
 
 
-LARGE = ["resnet:resnet50", "vit:vit_b_16", "googlenet:googlenet", "swin:swin_t", "densenet:densenet121"]
+LARGE = [
+    "unet:unet_padded",
+    "fcdensenet:fcdensenet103",
+    "hrnet:hrnet_w18",
+    "resnet:resnet50",
+    "vit:vit_b_16",
+    "googlenet:googlenet",
+    "swin:swin_t",
+    "densenet:densenet121",
+]
 
 
 @pytest.mark.parametrize(
     "spec",
-    [*found_specs()[:4], *(pytest.param(spec, marks=pytest.mark.long) for spec in LARGE)],
+    [*found_specs()[:4], "unet:unet", *(pytest.param(spec, marks=pytest.mark.long) for spec in LARGE)],
     ids=lambda spec: spec.rsplit("/")[-1],
 )
 def test_volumes(spec: str) -> None:
@@ -138,3 +147,11 @@ def test_a_false_picture_is_found(depth: int, name: str, false: object, monkeypa
         if hasattr(import_module(f"archdsl.backends.diagram.{user}"), function):
             monkeypatch.setattr(full, false)
     assert list(falsehoods(draw(graph_of(MIXED), depth=depth))) != []
+
+
+@pytest.mark.parametrize("name", ["_step_corners", "_row_corners"])
+def test_a_false_u_of_volumes_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An arrow of the trunk that begins elsewhere, and skips that are led to no end."""
+    false = {"_step_corners": lambda *_: [(0.0, 0.0), (9.0, 0.0)], "_row_corners": lambda *_: [(0.0, 0.0)] * 2}
+    monkeypatch.setattr(f"archdsl.backends.diagram.ulayout.{name}", false[name])
+    assert list(falsehoods(draw(check("unet:unet"), style="volumes"))) != []

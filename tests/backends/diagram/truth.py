@@ -9,12 +9,16 @@ from itertools import pairwise
 
 from archdsl.backends.diagram.drawing import Diagram
 from archdsl.backends.diagram.picture import Edge, Part, Picture
+from archdsl.backends.diagram.scene import Curve, Ellipse, Point, Polygon, Scene, Text, Thing
 from archdsl.dims import Dim, substitute
 from archdsl.dims import text as dim_text
 from archdsl.graph import Graph, Node, Tensor
 
 MOST = 4
 """The most tensors that an arrow shows by its strokes, and a box by its lines."""
+
+NEAR = 4.0
+"""The most points between the end of an arrow of volumes and its box."""
 
 
 class Facts:
@@ -103,6 +107,7 @@ def falsehoods(diagram: Diagram) -> Iterator[str]:
         prefix = f"i{number}_" if number else ""
         words = {part: spelled(scene.texts(prefix + part.id)) for part in picture.walk()}
         strokes = {e: scene.strokes(prefix + e.tail.id, prefix + e.head.id) for e in picture.edges}
+        strokes |= on_arrows(scene, picture, prefix, strokes)
         yield from _edges(picture, strokes, scene_texts(scene, picture, prefix))
         for box in picture.boxes():
             if box.kind != "block" or diagram.drawing.writer.captions.detail.sizes:
@@ -110,7 +115,67 @@ def falsehoods(diagram: Diagram) -> Iterator[str]:
         for part in picture.walk():
             if part.count > 1 and not any(re.search(rf"× {part.count}$", text) for text in words[part]):
                 yield f"{words[part]} does not say that it is there {part.count} times"
+        if diagram.drawing.scene is not None:
+            yield from loose(scene, picture, prefix)
     yield from _whole(diagram.drawing.pictures[0][1])
+
+
+def on_arrows(scene: Scene, picture: Picture, prefix: str, strokes: dict[Edge, int]) -> dict[Edge, int]:
+    """The arrows into parts that are only words beside an arrow, such as what samples up in a U of volumes.
+
+    An arrow into such a part is seen if the one out of it begins at the box that is before.
+    """
+    drawn = {thing.name: thing for thing in scene.things if thing.name and not thing.frame}
+    found = {}
+    for edge in picture.edges:
+        words, before = drawn.get(prefix + edge.head.id), drawn.get(prefix + edge.tail.id)
+        if words is None or before is None or not all(isinstance(shape, Text) for shape in words.shapes):
+            continue
+        further = [e for e in picture.edges if e.tail is edge.head]
+        ends = [(prefix + e.tail.id, prefix + e.head.id) for e in further]
+        begins = [start(thing) for thing in scene.things if thing.ends in ends]
+        if len(further) == 1 and len(begins) == 1 and near(begins[0], before) and beside(words, begins[0]):
+            found[edge] = strokes[further[0]]
+    return found
+
+
+def start(arrow: Thing) -> Point:
+    return next(shape.points[0] for shape in arrow.shapes if isinstance(shape, Curve))
+
+
+def near(point: Point, box: Thing) -> bool:
+    """Whether a point is on a box and its words, or right at them."""
+    corners: list[Point] = []
+    for shape in box.shapes:
+        if isinstance(shape, Polygon):
+            corners += shape.points
+        elif isinstance(shape, Ellipse):
+            corners += [(shape.centre[0] + s * shape.radii[0], shape.centre[1] + s * shape.radii[1]) for s in (-1, 1)]
+        elif isinstance(shape, Text):
+            corners += [(shape.at[0] + side * shape.width / 2, shape.at[1]) for side in (-1, 1)]
+    (left, right), (low, high) = ((min(along) - NEAR, max(along) + NEAR) for along in zip(*corners, strict=True))
+    return left <= point[0] <= right and low <= point[1] <= high
+
+
+def loose(scene: Scene, picture: Picture, prefix: str) -> Iterator[str]:
+    """Arrows of volumes that do not begin or end at their boxes."""
+    drawn = {thing.name: thing for thing in scene.things if thing.name and not thing.frame}
+    for arrow in (thing for thing in scene.things if thing.ends is not None):
+        tail, head = (drawn.get(end) for end in arrow.ends or ())
+        curves = [shape for shape in arrow.shapes if isinstance(shape, Curve)]
+        heads = [shape for shape in arrow.shapes if isinstance(shape, Polygon)]
+        tip = heads[0].points[0] if heads else curves[0].points[-1]
+        words_alone = tail is not None and all(isinstance(shape, Text) for shape in tail.shapes)
+        if tail is not None and not words_alone and not near(curves[0].points[0], tail):
+            yield f"the arrow {arrow.ends} begins beside its box, at {curves[0].points[0]}"
+        if head is not None and not near(tip, head):
+            yield f"the arrow {arrow.ends} ends beside its box, at {tip}"
+
+
+def beside(words: Thing, begin: Point) -> bool:
+    """Whether a text begins right of where an arrow begins."""
+    texts = [shape for shape in words.shapes if isinstance(shape, Text)]
+    return all(0 < t.at[0] - t.width / 2 - begin[0] < 10 and abs(t.at[1] - begin[1]) < 12 for t in texts)
 
 
 def spelled(words: list[str]) -> list[str]:
@@ -122,11 +187,13 @@ def spelled(words: list[str]) -> list[str]:
     return [*words, *found]
 
 
-def scene_texts(scene: object, picture: Picture, prefix: str) -> dict[Part, list[str]]:
-    """The texts on the arrows that leave each box."""
+def scene_texts(scene: Scene, picture: Picture, prefix: str) -> dict[Part, list[str]]:
+    """The texts on the arrows that leave each box, without what a merge does to the tensor that comes along one."""
     found: dict[Part, list[str]] = {}
     for edge in picture.edges:
-        found.setdefault(edge.tail, []).extend(scene.texts(prefix + edge.tail.id, prefix + edge.head.id))  # type: ignore[attr-defined]
+        done = {node.operation.caption() for node in edge.head.nodes} if edge.head.kind == "merge" else set()
+        lines = scene.texts(prefix + edge.tail.id, prefix + edge.head.id)
+        found.setdefault(edge.tail, []).extend(line for line in lines if line not in done)
     return found
 
 
