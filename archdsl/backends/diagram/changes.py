@@ -108,9 +108,21 @@ class _Captions(Captions):
 
     def box(self, part: Part) -> Caption:
         caption = super().box(part)
+        if part.kind == "input" and (was := self.was(part)):
+            return replace(caption, notes=(*caption.notes, was))
         if part.kind in ("block", "input", "output") or not self.mark(part):
             return caption
         return replace(caption, notes=(*caption.notes, *self.news(part), *filter(None, [self.share(part)])))
+
+    def was(self, part: Part) -> str:
+        """`was 1 × 572 × 572`: the size of an input at which the costs before are counted, if it is another."""
+        old, new = self.comparison.costs
+        node = self.found.graph.node(part.nodes[0].id)
+        pairs = ((old.graph.node(a), new.graph.node(b)) for a, b in self.comparison.pairs.items())
+        before, after = next(((a, b) for a, b in pairs if b.path == node.path), (None, None))
+        if before is None or after is None or old.shapes[before.id] == new.shapes[after.id]:
+            return ""
+        return f"was {' × '.join(map(str, old.shapes[before.id][0]))}"
 
     def frame(self, part: Part) -> str:
         """The heading of a frame; that of windows says what is new about what cuts them, which has no box."""
@@ -182,6 +194,10 @@ class _Writer(Writer):
             }
         return looks
 
+    def _is_new(self, edge: Edge) -> bool:
+        """Whether an arrow has the colour of a change instead of that of its kind."""
+        return not {"removed", "added"}.isdisjoint((self.captions.mark(edge.tail), self.captions.mark(edge.head)))
+
     def arrow(self, edge: Edge) -> dict[str, str]:
         looks = super().arrow(edge)
         marks = {self.captions.mark(edge.tail), self.captions.mark(edge.head)}
@@ -192,7 +208,7 @@ class _Writer(Writer):
         return looks
 
     def legend(self, pictures: Sequence[Picture]) -> list[Entry]:  # type: ignore[override]
-        shown = list(pictures)
+        shown = [replace(p, edges=tuple(e for e in p.edges if not self._is_new(e))) for p in pictures]
         marks = {self.captions.mark(part) for picture in shown for part in picture.boxes()}
         entries = [
             Entry(Words(mark, NOTE, self.theme.muted), sign=Words(sign, TITLE, self.theme.changes[mark], True))

@@ -127,7 +127,7 @@ class Writer:
         """Width and height of a box, in points."""
         width, height = extent(self.lines(part))
         if part.kind == "merge":
-            return (MERGE if width < MERGE else width + 14, MERGE)
+            return (MERGE if width < MERGE - 6 else width + 14, MERGE)
         if part.kind in ("entry", "exit"):
             return (width + 4, height + 2) if width else (POINT, POINT)
         outline = OUTLINE if part.count > 1 else 0

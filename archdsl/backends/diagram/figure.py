@@ -328,7 +328,7 @@ class _Maker:
         below = page_size([], writer, writer.width)[1]
         room = Sheet(sheet.width - 2 * writer.pad, sheet.height - below - LEGEND_ROWS)
         tries = []
-        for share in (1.0, 0.6, 0.4) if len(drawn) > 1 else (1.0,):
+        for share in (1.0, 0.75, 0.6, 0.4) if len(drawn) > 1 else (1.0,):
             columns = (
                 Sheet(room.width * share, room.height)
                 if self._is_right(writer)

@@ -84,6 +84,8 @@ def test_a_comparison_has_the_form_of_its_networks() -> None:
     found = drawing(diff(check("unet:unet"), check("unet:unet_padded")))
     left, bottom, right, top = found.scene.bounds
     assert right - left > top - bottom
+    assert "was 1 × 572 × 572" in texts(found)  # to which the difference of multiply-accumulates is due
+    assert "identity skip" not in texts(found)  # what was removed has a colour of its own
 
 
 def test_a_body_without_a_name_says_how_much_it_holds() -> None:

@@ -69,6 +69,11 @@ def test_what_is_cut_off_stands_below() -> None:
     assert "bottleneck" in found
 
 
+def test_a_trunk_beside_itself_leaves_room_for_what_teaches() -> None:
+    [(_, _), (heading, inset)] = draw(check("googlenet:googlenet"), width=COLUMN).drawing.pictures
+    assert heading.startswith("inception") and sum(box.kind == "merge" for box in inset.boxes()) == 1
+
+
 def test_long_networks_wrap() -> None:
     text = "model m() {\n input x[3, H = 32, W = 32]\n for i in 1..=40 { conv(8 + i, 3) -> relu }\n}"
     left, bottom, right, top = drawn(text).scene.bounds
