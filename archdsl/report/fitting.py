@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from archdsl.common.choices import Units
 from archdsl.report.tables import short, shown
@@ -19,6 +19,9 @@ GAP = 2
 
 PROSE = 18
 """A column of prose is not made narrower than this to keep another column."""
+
+MAIN = 1
+"""The rank of the numbers for whose sake lines break, if they have no room otherwise."""
 
 UNBROKEN = re.compile(r" × (?=[\w(⌊⌈])|(?<=\d) (?=(?:[kMGTPE]|B|[KMGTPE]iB)\b)")
 """Spaces within a size or an amount."""
@@ -62,10 +65,12 @@ def fitted(table: Table, width: int = WIDE, units: Units = "auto", *, whole: boo
     no column out.
     """
     strips = _strips(table, brief=units == "short")
-    if units == "auto" and _total(strips, natural=True) > width:
+    if units == "auto" and _total(strips, "natural") > width:
         strips = _strips(table, brief=True)
     left_out: list[str] = []
     while not whole and _total(strips) > width and (most := max(s.column.rank for s in strips)):
+        if most == MAIN and _total(strips, "least") <= width:
+            break  # rather than to do without, lines break
         last = max(i for i, s in enumerate(strips) if s.column.rank == most)
         left_out.insert(0, strips.pop(last).column.key)
     widths = _widths(strips, width)
@@ -104,8 +109,9 @@ def _strips(table: Table, *, brief: bool) -> list[_Strip]:
     return found
 
 
-def _total(strips: Sequence[_Strip], *, natural: bool = False) -> int:
-    return sum(s.natural if natural else s.needed for s in strips) + GAP * (len(strips) - 1)
+def _total(strips: Sequence[_Strip], kind: Literal["natural", "needed", "least"] = "needed") -> int:
+    widths: list[int] = [getattr(s, kind) for s in strips]
+    return sum(widths) + GAP * (len(strips) - 1)
 
 
 def _widths(strips: Sequence[_Strip], width: int) -> list[int]:

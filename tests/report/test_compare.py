@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from archdsl import cli
 from archdsl.common.source import Source
 from archdsl.compiler import check, diff, draw
-from archdsl.report.compare import Comparison, as_data, described, paths, table
+from archdsl.report.compare import Comparison, Detail, as_data, described, paths, table
 
 BASE = """
 block unit(width) { residual { conv(width, 3) -> relu -> conv(width, 3) } }
@@ -223,3 +223,10 @@ def test_the_table_and_the_data_agree() -> None:
     assert [row[0].split()[1] for row in rows if isinstance(row[0], str)] == [c["kind"] for c in data]
     status, out = run("resnet:resnet18", "resnet:resnet18")
     assert status == 0 and out.splitlines()[-1].split() == ["changes", "none"]
+
+
+def test_numbers_have_the_digits_that_tell_them_apart() -> None:
+    assert str(Detail("p", "0.018181818181818184", "0.013043478260869565")) == "p: 0.0182 → 0.013"
+    assert str(Detail("p", "0.1", "0.10000004")) == "p: 0.1 → 0.10000004"
+    assert str(Detail("size", "3", "0.12345")) == "size: 3 → 0.123"
+    assert str(Detail("scale", "none", "0.12345")) == "scale: none → 0.12345"

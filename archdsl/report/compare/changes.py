@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ Kind = Literal["added", "removed", "changed", "rewired", "renamed"]
 SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~", "rewired": "~", "renamed": "="}
 
 
+LONG_NUMBER = re.compile(r"-?\d+\.\d{4,}(e-?\d+)?")
+
+
 @dataclass(frozen=True, slots=True)
 class Detail:
     """A property that changed: a parameter of an operation, `inputs`, `size`, …, as texts."""
@@ -28,7 +32,19 @@ class Detail:
     after: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.before} → {self.after}"
+        before, after = _apart(self.before, self.after)
+        return f"{self.name}: {before} → {after}"
+
+
+def _apart(before: str, after: str) -> tuple[str, str]:
+    """Two texts, of numbers as many digits as tell them apart: `0.0182`, `0.013`."""
+    if not (LONG_NUMBER.fullmatch(before) or LONG_NUMBER.fullmatch(after)):
+        return before, after
+    try:
+        texts = [[f"{float(text):.{digits}g}" for text in (before, after)] for digits in (3, 6, 9, 12)]
+    except ValueError:  # one of them is no number
+        return before, after
+    return next(((a, b) for a, b in texts if a != b), (before, after))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
