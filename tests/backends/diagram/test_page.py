@@ -555,6 +555,26 @@ def test_a_page_opens_readable_and_centred_at_a_link(
     context.close()
 
 
+@needs_browser
+def test_a_wide_network_opens_readable_at_its_beginning(browser: Browser, files: dict[str, Path]) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(files["inception"].as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert scale(page)[2] >= 0.8  # text of 7 points
+    expect(box(page, "features")).to_be_in_viewport()
+    # No arrow that comes into a frame from above runs through its heading.
+    crossed = page.evaluate(
+        """() => [...document.querySelectorAll("#svg .frame")].flatMap((frame) => {
+            const heading = frame.querySelector(":scope > text.heading").getBBox();
+            const dots = [...frame.querySelectorAll(":scope > circle.dot")].map((dot) => dot.getBBox());
+            const first = dots.reduce((a, b) => a.y < b.y ? a : b), x = first.x + first.width / 2;
+            return heading.x < x && x < heading.x + heading.width ? [[heading.x, x]] : [];
+        })"""
+    )
+    assert page.locator("#svg .frame").count() >= 2 and crossed == []
+    page.close()
+
+
 # ---------------------------------------------------------------- notebooks
 
 

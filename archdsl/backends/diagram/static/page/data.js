@@ -26,6 +26,7 @@ const COST = {parameters: PARAMETERS, macs: MACS, memory: MEMORY};
 const SVG = "http://www.w3.org/2000/svg";
 const PAD = 12, HEADING = 22, ARROW = 6, BEND = 10;
 const READABLE = 1;     // the zoom at which a page opens if it has no room for all: 9 points are 9 points
+const LEAST = 0.8;      // the least such zoom, where it has no room across its flow: 7 points, as in print
 const $ = (id) => document.getElementById(id);
 const svg = $("svg");
 

@@ -29,7 +29,7 @@ function paint(layout, dx, dy, into, level) {
   }
   const rects = layout.places.map((place) => ({...place, x: place.x + dx, y: place.y + dy}));
   const groups = view.boxes.map((box, b) =>
-    layout.inner.has(b) ? paintFrame(v, b, box, rects[b], level) : paintBox(v, b, box, rects[b], level));
+    layout.inner.has(b) ? paintFrame(v, b, box, rects[b], level, layout.inner.get(b)) : paintBox(v, b, box, rects[b], level));
   // Arrows under boxes; where they go on in a block, on its ground and under what it holds.
   for (const edge of view.edges) paintEdge(layout, edge, dx, dy, into, groups);
   for (const [b, need] of layout.inner) {
@@ -62,12 +62,12 @@ function interactive(group, v, b, box, rect, level, isOpen) {
   shown.push({id, box, element: group, rect, v, b, open: isOpen});
 }
 
-function paintFrame(v, b, box, rect, level) {
+function paintFrame(v, b, box, rect, level, need) {
   const group = make("g", {class: "frame"});
   group.append(make("rect", {x: rect.x, y: rect.y, width: rect.w, height: rect.h, rx: 8,
     fill: level % 2 ? "var(--frame2)" : "var(--frame)", stroke: box.shared || "var(--border)",
     "stroke-width": box.shared ? 2.2 : 1}));
-  group.append(make("text", {class: "heading halo", x: rect.x + 8, y: rect.y + 14, "font-size": 10, fill: "var(--muted)",
+  group.append(make("text", {class: "heading halo", x: rect.x + need.dx + need.title, y: rect.y + 14, "font-size": 10, fill: "var(--muted)",
     "font-weight": box.count ? "bold" : "normal"}, views[box.inside].heading || "−"));
   interactive(group, v, b, box, rect, level, true);
   return group;

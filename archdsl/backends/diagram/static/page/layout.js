@@ -22,6 +22,15 @@ function stretched(intervals) {
   };
 }
 
+// How far right in a frame its heading begins, so that none of the arrows that come in from above runs through it.
+function headingAt(length, child) {
+  let x = PAD - 4;
+  if (!down) return x;
+  const entries = child.places.filter((_, i) => child.view.boxes[i].kind === "entry").map((p) => PAD + p.x + p.w / 2);
+  for (const at of entries.sort((a, b) => a - b)) if (at > x - 4 && at < x + length + 4) x = at + 6;
+  return x;
+}
+
 // The layout of a view with what is open in it: its size, the places of its boxes, the layouts within.
 function layOut(v) {
   const view = views[v];
@@ -32,11 +41,13 @@ function layOut(v) {
     const child = layOut(box.inside);
     const entry = child.places[child.entry] || {x: child.w / 2, y: child.h / 2, w: 0, h: 0};
     const cx = PAD + entry.x + entry.w / 2, cy = HEADING + entry.y + entry.h / 2;
-    const w = Math.max(child.w + 2 * PAD, views[box.inside].heading.length * 6.5 + 2 * PAD);
+    const title = views[box.inside].heading.length * 6.5;
+    const titleAt = headingAt(title, child);
+    const w = Math.max(child.w + 2 * PAD, titleAt + title + PAD);
     const h = child.h + HEADING + PAD;
     const mx = box.x + box.w / 2, my = box.y + box.h / 2;
     // Across the flow the point of entry stays where the box's middle was, so that arrows run straight into it.
-    const need = {child, w, h, left: down ? Math.max(cx, box.w / 2) : w / 2, top: down ? h / 2 : Math.max(cy, box.h / 2)};
+    const need = {child, w, h, title: titleAt, left: down ? Math.max(cx, box.w / 2) : w / 2, top: down ? h / 2 : Math.max(cy, box.h / 2)};
     need.right = down ? Math.max(w - cx, box.w / 2) : w / 2;
     need.bottom = down ? h / 2 : Math.max(h - cy, box.h / 2);
     need.dx = down ? need.left - cx : 0;

@@ -14,10 +14,13 @@ function fit() {
   const [sw, sh] = [Number(scene.dataset.w), Number(scene.dataset.h)];
   const k = Math.min((w - 30) / sw, (h - 30) / sh, 1.5);
   // A long network is shown from its beginning on, at a size that can be read.
-  camera.k = Math.max(k, Math.min(READABLE, down ? (w - 30) / sw : (h - 30) / sh), Math.min(READABLE, 0.55));
-  // One that is too wide is shown about the line of its flow.
-  camera.x = down || camera.k * sw < w ? (w - camera.k * sw) / 2 : 15;
-  camera.y = camera.k * sh < h ? (h - camera.k * sh) / 2 + 5 : 15;
+  camera.k = Math.max(k, Math.min(READABLE, down ? (w - 30) / sw : (h - 30) / sh), LEAST);
+  // One that has no room across its flow either is shown about the box that it begins with.
+  const first = shown[0]?.rect ?? {x: 0, y: 0, w: sw, h: sh};
+  const about = (room, size, middle) => camera.k * size < room ? (room - camera.k * size) / 2 :
+    Math.min(15, Math.max(room - camera.k * size - 15, room / 2 - camera.k * middle));
+  camera.x = about(w, sw, down ? first.x + first.w / 2 : 0);
+  camera.y = about(h, sh, down ? 0 : first.y + first.h / 2) + (camera.k * sh < h ? 5 : 0);
   look(true);
 }
 
