@@ -69,7 +69,7 @@ def rows_of(picture: Picture, analysis: Analysis, *, few: bool = False) -> Rows 
     if not known or together is None:
         return None
     finest = together if few else max(known)
-    rows = {tensor: max(round(finest - side), 0) for tensor, side in sides.items() if side is not None}
+    rows = {tensor: max(level, 0) for tensor, level in _levels(picture, given, sides, finest).items()}
     before, _ = picture.neighbours()
     first: dict[Part, int] = {}
     last: dict[Part, int] = {}
@@ -87,6 +87,26 @@ def rows_of(picture: Picture, analysis: Analysis, *, few: bool = False) -> Rows 
         {part: numbers[row] for part, row in last.items()},
         {tensor: numbers[row] for tensor, row in rows.items()},
     )
+
+
+def _levels(
+    picture: Picture, given: Mapping[Part, list[Tensor]], sides: Mapping[Tensor, float | None], finest: float
+) -> dict[Tensor, int]:
+    """How many times each tensor is coarser than the finest by half: from box to box, so that what layers without
+    padding take off makes no level, however much it comes to."""
+    arriving: dict[Part, list[Tensor]] = {}
+    for edge in picture.edges:
+        arriving.setdefault(edge.head, []).extend(edge.tensors)
+    found: dict[Tensor, int] = {}
+    for part in picture.boxes():
+        known = [(found[t], side) for t in arriving.get(part, ()) if t in found and (side := sides[t]) is not None]
+        for tensor in given[part]:
+            side = sides[tensor]
+            if side is None or tensor in found:
+                continue
+            level, near = min(known, key=lambda k: abs(k[1] - side), default=(0, finest))
+            found[tensor] = level + round(near - side)
+    return found
 
 
 def _streams(picture: Picture, sides: Mapping[Tensor, float | None]) -> float | None:

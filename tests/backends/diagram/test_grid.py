@@ -3,7 +3,7 @@
 import pytest
 
 from archdsl.backends.diagram.drawing import Diagram, draw
-from archdsl.backends.diagram.scene import Curve
+from archdsl.backends.diagram.scene import Curve, Text
 from archdsl.compiler import check, diff
 from archdsl.compiler import draw as drawing
 from tests.backends.diagram.test_diagram import HELVETICA, faults, texts
@@ -78,6 +78,16 @@ def test_wide_networks_fit_a_column(spec: str) -> None:
     diagram = draw(check(spec), width=COLUMN)
     width, height = printed(diagram)
     assert width <= 3.3 and height <= 9 and not diagram.notes
+
+
+def test_what_layers_without_padding_take_off_makes_no_row() -> None:
+    """Of the U-Net of the paper: beside 568, 392 is nearer to 284, but of one level."""
+    shapes = drawing(check("unet:unet"), direction="right").scene.shapes
+    down, up = (
+        {round(s.at[1], 1) for s in shapes if isinstance(s, Text) and s.text == f"{way}: double_conv"}
+        for way in ("encode", "decode")
+    )
+    assert len(up) == 4 and up < down
 
 
 def test_a_comparison_has_the_form_of_its_networks() -> None:
