@@ -47,9 +47,6 @@ def without(monkeypatch: pytest.MonkeyPatch):
         ("safetensors", "weights lenet:lenet w.safetensors", "'archdsl[torch]'"),
         ("onnx", "export lenet:lenet -o out.onnx", "'archdsl[onnx]'"),
         ("onnxscript", "export lenet:lenet -o out.onnx", "'archdsl[onnx]'"),
-        ("torch", "import net.onnx", "'archdsl[onnx]'"),
-        ("torch", "show net.yaml", "'archdsl[yaml]'"),
-        ("torch", "draw net.cfg -o out.svg", "'archdsl[torch]'"),
         ("matplotlib", "show lenet:lenet -o out.svg", "'archdsl[plots]'"),
         ("matplotlib", "probe lenet:lenet -o out.svg", "'archdsl[plots]'"),
     ],
@@ -69,6 +66,22 @@ def torch_writes(folder: Path) -> None:
     """Weight files, reduced to their first bytes."""
     (folder / "w.pth").write_bytes(b"\x80\x02}.")
     (folder / "w.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
+
+
+def test_a_file_names_the_extra_that_reads_it():
+    code = """
+import sys
+sys.modules["torch"] = None
+from archdsl import cli
+for line in ("import net.onnx", "show net.yaml", "draw net.cfg -o out.svg"):
+    assert cli.run(line.split()) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line.rpartition("pip install ")[2] for line in done.stderr.splitlines()] == [
+        "'archdsl[onnx]'",
+        "'archdsl[yaml]'",
+        "'archdsl[torch]'",
+    ]
 
 
 AUGMENTED = """
