@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import archdsl
+from archdsl import built
 
 TEXT = """
 model m{0} {{
@@ -62,6 +63,9 @@ WAYS: dict[str, Callable[[int], None]] = {
 
 def growth(way: str, first: int, rounds: int) -> int:
     """The number of Python objects left by that many rounds, after as many before."""
+    if way == "load":
+        for number in range(first + 2 * rounds, first + 2 * rounds + built.KEPT):  # the latest stay, with their texts
+            loaded(number)
     found = []
     for start in (first, first + rounds):
         for number in range(start, start + rounds):

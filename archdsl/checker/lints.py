@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import cache, partial
 
 from archdsl.common.source import Span
@@ -234,20 +234,41 @@ def uncalled(spec_file: SpecFile) -> Iterator[Diagnostic]:
 
 
 def unknown_names(block: BlockValue, spec_file: SpecFile) -> Iterator[Diagnostic]:
-    known = (
-        given(block.syntax)
-        | spec_file.names.values.keys()
-        | OPERATIONS.keys()
-        | BUILTINS.keys()
-        | words()
-        | {"it", "_"}
-    )
     syntax = block.syntax
+    outside = spec_file.names.values
+    blocks = {name for name, value in outside.items() if isinstance(value, BlockValue)}
+    inside = given(syntax)
+    called = inside | blocks | OPERATIONS.keys()
+    values = inside | (outside.keys() - blocks)
+    known = called | values | BUILTINS.keys() | words() | {"it", "_"}
+    meant = accepted(syntax, called, values)
     for name in names([[p.default for p in syntax.parameters], syntax.body]):
         if name.name not in known:
-            near = renamed(name.span, name.name, known)
+            near = renamed(name.span, name.name, meant.get(name.span, values))
             message = f"there is nothing named `{name.name}`, in a block that no model of this file calls"
             yield warning("W0604", message, Mark(name.span), proposals=near)
+
+
+def accepted(syntax: tree.Block | tree.Model, called: Set[str], values: Set[str]) -> dict[Span, Set[str]]:
+    """What may replace a name that is no part of a formula: a check of the block, which nothing calls, tries nothing.
+
+    Words are among it only where an operation's parameter accepts them.
+    """
+    found: dict[Span, Set[str]] = {}
+    for part in parts(syntax.body):
+        if isinstance(part, tree.Call):
+            found[part.name.span] = called
+            cls = OPERATIONS.get(part.name.name)
+            for position, argument in enumerate(part.arguments or ()):
+                if not isinstance(argument.value, tree.Name):
+                    continue
+                if cls is None:  # a block also takes blocks and operations
+                    found[argument.value.span] = called | values
+                elif (parameter := argument.name or [*cls.fields, ""][min(position, len(cls.fields))]) in cls.fields:
+                    found[argument.value.span] = values | set(cls.words(parameter))
+        elif isinstance(part, tree.Apply):
+            found[part.function.span] = BUILTINS.keys() | values
+    return found
 
 
 # ---------------------------------------------------------------- PyTorch's order of arguments

@@ -168,7 +168,7 @@ def _files_of(spec: str) -> Iterator[Path]:
     from archdsl.checker.spec import read, split_spec
     from archdsl.diagnostics import Diagnostics, SpecError
 
-    if spec.lower().endswith(NETWORK_FILES):
+    if spec.lower().endswith(tuple(NETWORK_FILES)):
         yield Path(spec)
         return
     for text in (spec, spec.rpartition(":")[0]):

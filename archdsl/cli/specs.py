@@ -16,6 +16,7 @@ from archdsl.cli.options import Settings, Sizes
 from archdsl.cli.printing import busy, note, write_diagnostics
 from archdsl.common.choices import NETWORK_FILES
 from archdsl.common.escaping import visible
+from archdsl.common.missing import what_to_do
 
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
@@ -140,19 +141,24 @@ def seeing_this_folder() -> Iterator[None]:
 
 def is_network_file(spec: str) -> bool:
     """Whether a SPEC is a file with a network in another form, such as ONNX, by its ending."""
-    return spec.lower().endswith(NETWORK_FILES)
+    return Path(spec).suffix.lower() in NETWORK_FILES
 
 
 def imported_file(path: Path, settings: Settings, sizes: Sizes, only: str = "") -> Imported:
     """The spec of the network in a file, or `only` of a part; prints notes. Raises ClickException."""
-    from archdsl.runtime.importing import ImportRefused
-    from archdsl.runtime.importing.files import from_file
-
     try:
-        with busy(f"importing {visible(str(path))}", long=True):
-            found = from_file(path, sizes, settings=settings, only=only)
-    except ImportRefused as error:
-        raise click.ClickException(str(error)) from None
+        from archdsl.runtime.importing import ImportRefused
+        from archdsl.runtime.importing.files import from_file
+
+        try:
+            with busy(f"importing {visible(str(path))}", long=True):
+                found = from_file(path, sizes, settings=settings, only=only)
+        except ImportRefused as error:
+            raise click.ClickException(str(error)) from None
+    except ImportError as error:
+        if not (install := what_to_do(error, NETWORK_FILES[path.suffix.lower()])):
+            raise
+        raise click.ClickException(f"a file is compared with its spec: {install}") from None
     for line in found.notes:
         note(line)
     return found

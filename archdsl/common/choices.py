@@ -17,8 +17,10 @@ STUBS = (".pyi",)
 PLOTS = (".svg", ".png", ".pdf")
 STATE_DICTS = (".safetensors", ".pth", ".pt")
 EXPORTS = (".pt2", ".onnx")
-NETWORK_FILES = (".onnx", ".pt2", ".yaml", ".yml", ".cfg")
-"""Files with a network in another form than a spec, which can be imported."""
+NETWORK_FILES: Mapping[str, str] = MappingProxyType(
+    {".onnx": "onnx", ".pt2": "torch", ".yaml": "yaml", ".yml": "yaml", ".cfg": "torch"}
+)
+"""Files with a network in another form than a spec, which can be imported, and the extra that reads each."""
 
 STARTERS = ("classifier", "segmenter", "1-d", "3-d")
 """The kinds of a new network; each has a file in archdsl/starters."""

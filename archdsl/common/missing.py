@@ -42,13 +42,16 @@ def named() -> Iterator[None]:
         raise
 
 
-def what_to_do(error: ImportError) -> str | None:
-    """Says what is missing and how to install it; None if the module is one of archdsl's own."""
+def what_to_do(error: ImportError, extra: str = "") -> str | None:
+    """Says what is missing and how to install it; None if the module is one of archdsl's own.
+
+    `extra` is the one that installs everything the task needs, where that is more than the module.
+    """
     module = (error.name or "").partition(".")[0]
     if module in ("", "archdsl"):
         return None
     package = PACKAGES.get(module, module)
     if not isinstance(error, ModuleNotFoundError):
         return f"{package} is installed, but cannot be imported: {error}"
-    asked = f"'archdsl[{EXTRAS[module]}]'" if module in EXTRAS else package
+    asked = f"'archdsl[{extra or EXTRAS[module]}]'" if module in EXTRAS else package
     return f"this needs {package}, which is not installed: pip install {asked}"

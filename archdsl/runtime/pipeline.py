@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,9 +90,7 @@ class Pipeline:
 
         losses: list[Tensor] = []
         given = self._given(inputs)
-        # An older PyTorch always returns the outputs.
-        spares = {"return_outputs": False} if "return_outputs" in signature(self.schedule.step).parameters else {}
-        self.schedule.step(*given, target=target if self.is_last else None, losses=losses, **spares)
+        self.schedule.step(*given, target=target if self.is_last else None, losses=losses, return_outputs=False)
         return torch.stack([loss.detach() for loss in losses]).mean() if losses else None
 
     def evaluate(self, *inputs: Tensor) -> Any:

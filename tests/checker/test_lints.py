@@ -217,12 +217,19 @@ def test_a_label_that_is_given_twice() -> None:
     assert told(net("if 1 < 2 { y: { } } else { y: { } }\n (y, conv(4, 3)) -> add")) == []
 
 
+WORDS: list[tuple[str, str | None]] = [("W0604", "valid"), ("W0604", "relu"), ("W0604", None)]
+"""An operation stands where one is called, a word where a parameter accepts it, and neither where a number belongs."""
+
+
 @pytest.mark.parametrize(
     ("before", "wanted"),
     [
         ("block never { convv(4, 3) }\n", [("W0604", "conv")]),
         ("block never(n) { conv(m, 3) -> relu }\nblock more { never(2) }\n", [("W0604", None)]),
         ("block unit(u, n = width) { u(n) }\n", [("W0604", None)]),
+        ("block never(width) { conv(nope, 3) -> conv(widht, 3) }\n", [("W0604", None), ("W0604", "width")]),
+        ("block never { conv(4, 3, pad = vaild) -> (reluu, conv(rellu, 3)) -> add }\n", WORDS),
+        ("block never(n) { other(actt = reluu) }\nblock other(act) { act }\n", [("W0604", "relu")]),
         (
             "let k = 3\nfn f(x) = x + k\nblock never(u, n = 2) {\n input y[C, H, _], z[C, _, _]\n let w = n\n"
             " for a, b in [[1, w]] { u(f(a), b, pad = valid) }\n (y, c: z -> relu, it) -> (d, e, _): align\n"

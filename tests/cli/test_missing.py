@@ -68,6 +68,22 @@ def torch_writes(folder: Path) -> None:
     (folder / "w.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
 
 
+def test_a_file_names_the_extra_that_reads_it():
+    code = """
+import sys
+sys.modules["torch"] = None
+from archdsl import cli
+for line in ("import net.onnx", "show net.yaml", "draw net.cfg -o out.svg"):
+    assert cli.run(line.split()) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line.rpartition("pip install ")[2] for line in done.stderr.splitlines()] == [
+        "'archdsl[onnx]'",
+        "'archdsl[yaml]'",
+        "'archdsl[torch]'",
+    ]
+
+
 AUGMENTED = """
 augment mirrored { hflip(p = 0.5) }
 

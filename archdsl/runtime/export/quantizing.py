@@ -139,6 +139,7 @@ def _arrays(graph: Graph, files: list[Path]) -> list[torch.Tensor]:
 
 def _int8(model: Any, given: list[torch.Tensor]) -> bytes:
     """The model with its operators between conversions from and to int8."""
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -152,8 +153,9 @@ def _int8(model: Any, given: list[torch.Tensor]) -> bytes:
             return next(self.rest, None)
 
     with TemporaryDirectory() as place:
-        before, after = Path(place, "float32.onnx"), Path(place, "int8.onnx")
-        quant_pre_process(model, str(before), skip_optimization=True, skip_symbolic_shape=True)
+        given_file, before, after = (Path(place, f"{stage}.onnx") for stage in ("given", "float32", "int8"))
+        onnx.save(model, given_file)  # onnxruntime 1.20 takes no model in memory
+        quant_pre_process(str(given_file), str(before), skip_optimization=True, skip_symbolic_shape=True)
         try:
             quantize_static(
                 str(before),

@@ -142,7 +142,7 @@ OPENERS: dict[str, Opener] = {
     ".yml": from_rows,
     ".cfg": from_darknet,
 }
-assert tuple(OPENERS) == NETWORK_FILES
+assert tuple(OPENERS) == tuple(NETWORK_FILES)
 
 
 def from_file(

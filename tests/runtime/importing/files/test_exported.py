@@ -19,11 +19,6 @@ from archdsl.runtime.importing import ImportRefused, from_module
 from archdsl.runtime.importing.files import from_file
 from tests.runtime.importing.networks import NETWORKS
 
-pytestmark = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8),
-    reason="PyTorch before 2.8 writes .pt2 files in another form, which is refused",
-)
-
 FIXED = ("lenet", "mixer", "vit")
 """Networks whose positions cannot vary."""
 
