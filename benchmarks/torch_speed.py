@@ -30,6 +30,10 @@ try:
     PEER = f"torchvision {torchvision.__version__}"
 
     def peer(name: str) -> nn.Module:
+        if name == "hrnet_w18":  # torchvision has none
+            import timm
+
+            return timm.create_model(name)
         return torchvision.models.get_model(name, weights=None)
 
 except (ImportError, RuntimeError):  # not installed, or not for this torch
@@ -51,8 +55,9 @@ TRANSFORMERS = {
     "vit_b_16": "vit:vit_b_16",
     "swin_t": "swin:swin_t",
     "convnext_tiny": "convnext:convnext_tiny",
+    "hrnet_w18": "hrnet:hrnet_w18",
 }
-"""Only torchvision has these."""
+"""Only torchvision has these, and timm the last."""
 
 
 def turns(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float]:

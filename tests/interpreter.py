@@ -414,7 +414,7 @@ class Interpreter:
         return weight.reshape(1, *op.sizes)
 
     def _expand(self, op: Any, path: str, x: Tensor, like: Tensor) -> Tensor:
-        return x.repeat(len(like), *(1 for _ in x.shape[1:]))
+        return x if len(x) == len(like) else x.repeat(len(like), *(1 for _ in x.shape[1:]))
 
     # ------------------------------------------------------------ attention
 

@@ -26,6 +26,7 @@ def verify(graph: Graph, *, paths: bool = True, sizes: bool = True) -> None:
         if any(not 0 <= t.node < number or t.index >= len(graph.node(t).shapes) for t in node.inputs):
             raise BrokenGraph(f"{node} takes a tensor that no node before it gives")
         _check_windows(graph, node)
+        _check_batches(graph, node)
     for scope in graph.root.scopes():
         _check_scope(graph, scope)
     if not graph.outputs or not all(_is_there(graph, output.tensor) for output in graph.outputs):
@@ -55,6 +56,12 @@ def _check_windows(graph: Graph, node: Node) -> None:
         given = graph.node(tensor).windows
         if (given.around if node.operation.joins and given is not None else given) is not own:
             raise BrokenGraph(f"{node} takes a tensor of other windows")
+
+
+def _check_batches(graph: Graph, node: Node) -> None:
+    """All results of a node have the batch, or none."""
+    if len(node.shapes) > 1 and len({graph.node(t).batched for t in node.inputs}) > 1:
+        raise BrokenGraph(f"{node} has several results, and only some of its inputs have the batch")
 
 
 def _is_there(graph: Graph, tensor: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """Operations that bring spatial sizes together, or change them at the edges."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -39,6 +40,7 @@ class Align(Operation):
     )
     channelwise = True
     inputs = "many"
+    needs_batches = sys.maxsize
 
     mode: Literal["crop", "pad", "resize"] = "crop"
 

@@ -67,7 +67,7 @@ class Facts:
     """Whether no spec calls it by name: elaboration or the generator places it."""
     needs_batches: ClassVar[int] = 0
     """How many of its inputs, from the first on, must have the batch if any has it: one that depends on no input of the
-    network is repeated for it."""
+    network is repeated for it. All, if it has several results of several inputs: each then has the batch."""
     cuts: ClassVar[bool] = False
     """Whether its result is windows, each a sample of its own."""
     joins: ClassVar[bool] = False

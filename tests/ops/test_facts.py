@@ -128,6 +128,13 @@ def test_every_operation_with_a_name_is_registered() -> None:
     assert found == {*OPERATIONS.values(), *BLOCKS.values(), Join}
 
 
+def test_several_results_of_several_inputs_all_have_the_batch() -> None:
+    """Else one of them is repeated for no sample, and a `concat` behind it fails when the built file runs."""
+    several = {cls.name for cls in OPERATIONS.values() if cls.inputs == "many" and cls.parse({}).results(2) > 1}
+    assert several == {"align"}
+    assert all(OPERATIONS[name].needs_batches >= 2 for name in several)
+
+
 def test_parameters_keep_their_places() -> None:
     """A spec may give arguments by position, so that a new parameter comes behind the others."""
     rows = (ROOT / "tests" / "data" / "parameters.txt").read_text("utf-8").splitlines()

@@ -64,6 +64,13 @@ def test_it_is_the_same_for_every_sample_and_repeated_only_where_needed() -> Non
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("mode", ["crop", "pad", "resize"])
+def test_it_is_repeated_where_sizes_are_aligned(mode: str) -> None:
+    text = f"(sine_positions(8), maxpool(2), parameter([2, 5, 5])) -> it -> align({mode}) -> concat"
+    model = class_of(graph_of(net_text(text, "x[3, 4, 4]")))()
+    assert len(model(torch.ones(3, 3, 4, 4))) == 3
+
+
 def test_a_tensor_of_one_sample_takes_no_sum_over_the_batch_in_place() -> None:
     graph = graph_of(net_text("p: parameter([4, 8]) -> tanh -> conv(4, 1)\n (it, x) -> add -> relu", "x[4, 8]"))
     text = build(graph)
