@@ -134,9 +134,26 @@ class Interpreter:
         before, after = margins(op.pad, kernel, stride, dilation, x)
         if op.flip:
             weight = weight.flip(*range(2, 2 + axes))
+        if op.name == "stdconv":
+            weight = self._standardised(op, path, weight)
         bias = self.weight(path, "bias") if op.bias else None
         convolve = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
         return convolve(padded(x, before, after, op.pad_mode), weight, bias, stride, 0, dilation, op.groups)
+
+    _stdconv = _conv
+
+    def _standardised(self, op: Any, path: str, weight: Tensor) -> Tensor:
+        """Each kernel by itself."""
+        kernels = []
+        for i, kernel in enumerate(weight):
+            count = kernel.numel()
+            mean = kernel.sum() / count
+            variance = ((kernel - mean) ** 2).sum() / count
+            kernel = self.normal(kernel, mean, variance, op.eps)
+            if op.gamma is not None:
+                kernel = kernel * self.weight(path, "gain").reshape(-1)[i] * (op.gamma / math.sqrt(count))
+            kernels.append(kernel)
+        return torch.stack(kernels)
 
     def _upconv(self, op: Any, path: str, x: Tensor) -> Tensor:
         axes = x.ndim - 2
@@ -238,6 +255,16 @@ class Interpreter:
                 return total
             return total / pool(padded(torch.ones_like(x), before, after, "zeros"), kernel, stride)
         return pool(x, kernel, stride, before, op.ceil, op.count_pad)
+
+    def _blur(self, op: Any, path: str, x: Tensor) -> Tensor:
+        for axis, step in enumerate(each(op.stride, x.ndim - 2), 2):
+            count = (x.shape[axis] - op.kernel) // step + 1
+            rows = []
+            for i in range(op.kernel):
+                at = torch.arange(count) * step + i
+                rows.append(x.index_select(axis, at) * (math.comb(op.kernel - 1, i) / 2 ** (op.kernel - 1)))
+            x = total(rows)
+        return x
 
     def _adaptive_avgpool(self, op: Any, path: str, x: Tensor) -> Tensor:
         """The means of windows from ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉, one axis at a time."""
@@ -414,6 +441,7 @@ class Interpreter:
         return weight.reshape(1, *op.sizes)
 
     def _expand(self, op: Any, path: str, x: Tensor, like: Tensor) -> Tensor:
+        # In a part that is called again, this item may meet a tensor with a batch: it changes nothing then.
         return x if len(x) == len(like) else x.repeat(len(like), *(1 for _ in x.shape[1:]))
 
     # ------------------------------------------------------------ attention
@@ -478,6 +506,47 @@ class Interpreter:
 
     def _coordinates(self, op: Any, path: str) -> Tensor:
         return self.state[path].movedim(-1, 1)
+
+    def _differences(self, op: Any, path: str, like: Tensor) -> Tensor:
+        def scaled(d: int, most: int) -> float:
+            if op.scale == "positions":
+                return math.copysign(math.log(1 + abs(d)), d) if d else 0.0
+            return math.copysign(math.log(1 + abs(8 * d / most), 8), d) if d else 0.0
+
+        h, w = (n - 1 for n in like.shape[2:])
+        places = [(y, x) for y in range(-h, h + 1) for x in range(-w, w + 1)]
+        numbers = [[scaled(y, h) for y, _ in places], [scaled(x, w) for _, x in places]]
+        return torch.tensor(numbers, dtype=like.dtype).reshape(1, 2, 2 * h + 1, 2 * w + 1)
+
+    def _sine_positions(self, op: Any, path: str, like: Tensor) -> Tensor:
+        sizes = like.shape[2:]
+        pairs = op.channels // len(sizes) // 2
+        found = torch.zeros(1, op.channels, *sizes, dtype=like.dtype)
+        for place in product(*map(range, sizes)):
+            numbers = []
+            for p, size in zip(place, sizes, strict=True):
+                position = (p + 1) / (size + 1e-6) * 2 * math.pi if op.normalized else p
+                angles = [position / op.temperature ** (i / pairs) for i in range(pairs)]
+                numbers += [f(a) for a in angles for f in (math.sin, math.cos)]
+            found[(0, slice(None), *place)] = torch.tensor(numbers, dtype=like.dtype)
+        return found
+
+    def _rotary(self, op: Any, path: str, x: Tensor) -> Tensor:
+        sizes, each_head = x.shape[2:], x.shape[1] // op.heads
+        half, count = each_head // 2, each_head // 2 // len(sizes)
+        angles = torch.zeros(half, *sizes, dtype=x.dtype)
+        for place in product(*map(range, sizes)):
+            numbers = [p / op.temperature ** (j / count) for p in place for j in range(count)]
+            angles[(slice(None), *place)] = torch.tensor(numbers, dtype=x.dtype)
+        found: list[Any] = [None] * x.shape[1]
+        for head in range(op.heads):
+            for pair in range(half):
+                a, b = (pair, pair + half) if op.pairs == "halves" else (2 * pair, 2 * pair + 1)
+                a, b = head * each_head + a, head * each_head + b
+                cosine, sine = angles[pair].cos(), angles[pair].sin()
+                found[a] = x[:, a] * cosine - x[:, b] * sine
+                found[b] = x[:, b] * cosine + x[:, a] * sine
+        return torch.stack(found, 1)
 
     # ------------------------------------------------------------ regularisation
 

@@ -39,6 +39,22 @@ ODD = sorted(
     }
     - {"it"}
 )
+PARTIAL_ACTS = [
+    *words("leaky_relu(0.2) elu(alpha=0.5) batchnorm(eps=1e-3) scale(init=0.5) dropout(0.25) groupnorm(1) softplus(2)"),
+    "prelu(channels = each)",
+    "batchnorm(momentum = none, affine = false)",
+]
+"""Operations with some of their arguments, for parameters of blocks; likewise those of units, which take a width."""
+PARTIAL_UNITS = [
+    "conv(kernel = 1, bias = false)",
+    "conv(kernel = 3, pad_mode = replicate)",
+    "stdconv(kernel = 3, gamma = 1.5)",
+    "wrapped(act = tanh)",
+    "wrapped(act = leaky_relu(0.2), kind = linear(bias = false))",
+    "wrapped(kind = thin)",
+    "wrapped(kind = conv(kernel = 3))",
+    "linear(bias = false)",
+]
 WORDS = words("deep wide branch of the coarse fine upper lower head path feature pyramid context guided signal memory")
 PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage", "mix.x.y", "0.1."]
 ELEMENTWISE = [name for name, cls in OPERATIONS.items() if cls.is_activation]
@@ -50,6 +66,7 @@ WRITTEN = {
         "layernorm rmsnorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale"
     ),
     "split",
+    *words("stdconv blur rotary differences sine_positions"),
     *words(
         "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
         "coordinates squeeze"
@@ -186,9 +203,10 @@ class Items:
             case "string":
                 return self.pick(names.strings, '"down"', '"up"', '"same"')
             case "act":
-                return self.pick(names.acts, *ELEMENTWISE, "batchnorm", "layernorm", "scale", "instancenorm")
+                whole = self.pick(names.acts, *ELEMENTWISE, "batchnorm", "layernorm", "scale", "instancenorm")
+                return self.pick([], whole, whole, whole, random.choice(PARTIAL_ACTS))
             case "unit":
-                return self.pick(names.units, "thin", "thin", "plain", "linear")
+                return self.pick(names.units, "thin", "thin", "plain", "linear", random.choice(PARTIAL_UNITS))
             case "list":
                 more = f"{random.choice(names.lists)} + [2]" if names.lists else "table"
                 return self.pick(names.lists, "[2, 4]", "[4]", "[2, 2, 6]", "[6, 4, 2]", more, "table", "[4] * 2")
@@ -272,8 +290,10 @@ class Items:
             out = random.choice(["it.channels", "2 * it.channels"])
         weight = self.maybe(self.numbers(), 0.12)
         given = [out] if weight is not None else [out, kernel]
+        standard = random.random() < 0.12
+        more = {"eps": self.maybe("1e-3"), "gamma": self.maybe(random.choice(["1.7", "1"]), 0.6)} if standard else {}
         return self.call(
-            "conv",
+            "stdconv" if standard else "conv",
             *given,
             stride=stride,
             pad=pad,
@@ -284,7 +304,8 @@ class Items:
             weight=weight,
             trainable=self.maybe(self.switch(names), 0.15),
             flip=self.maybe(self.switch(names), 0.2),
-            init=self.maybe(self.init(), 0.2) if weight is None else None,
+            init=self.maybe(self.init(), 0.2) if weight is None and not standard else None,
+            **more,
         )
 
     def upconv(self, names: Names) -> str:
@@ -413,10 +434,19 @@ class Items:
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
             lambda: random_tokens.in_a_row(self, names),
+            lambda: self.blur(names),
+            lambda: self.blur(names),
             lambda: self.along(names),
             *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
         return random.choice(forms)()
+
+    def blur(self, names: Names) -> str:
+        random = self.random
+        found = self.call(
+            "blur", random.choice(["2", "3", "4"]), stride=self.maybe(random.choice(["1", "2", self.size(1, 3)]), 0.6)
+        )
+        return f"pad(1{random.choice(['', ', mode = reflect', ', mode = replicate'])}) -> {found}"
 
     def along(self, names: Names) -> str:
         """An item that takes apart a spatial axis, or puts tensors together along one."""

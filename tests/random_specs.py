@@ -177,6 +177,7 @@ def parts(random: Random) -> list[Part]:
         Part("fn double(n, by = 2) = int(n * by)", fixed=True),
         Part("block plain(width) {", [Part("conv(width, 3)", fixed=True)], fixed=True),
         Part("block thin(width) {", [Part("conv(width, 1) -> batchnorm -> relu", fixed=True)], fixed=True),
+        Part("block wrapped(width, kind = linear, act = relu) {", [Part("kind(width) -> act", fixed=True)], fixed=True),
     ]
     writer.blocks += [Block("plain", [("width", "int", False)]), Block("thin", [("width", "int", False)])]
     if random.random() < 0.1:

@@ -414,4 +414,4 @@ class Writer:
         head = f"block {name}({', '.join(written)})" if written or random.random() < 0.5 else f"block {name}"
         return Part(f"{head} {{", body)
 
-    taken: set[str] = field(default_factory=lambda: {"thin", "plain", "double", "base", "table"})
+    taken: set[str] = field(default_factory=lambda: {"thin", "plain", "wrapped", "double", "base", "table"})

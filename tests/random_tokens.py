@@ -115,6 +115,16 @@ def of_queries(items: Items, names: Names, keep: bool = True) -> str:
     return f"(it, {found}{more}) -> attention(1)" if keep else found + more
 
 
+def rotary(items: Items, heads: int) -> str:
+    """Turns queries or keys of so many heads."""
+    return items.call(
+        "rotary",
+        str(heads),
+        temperature=items.maybe("100.0"),
+        pairs=items.maybe(items.random.choice(["halves", "neighbours"]), 0.6),
+    )
+
+
 def resized(items: Items, sides: tuple[int, int]) -> str:
     """The map that flows in, brought to so many positions."""
     sizes = [sides[0] * sides[1]] if items.rank == 1 else [*[1] * (items.rank - 2), *sides]
@@ -132,6 +142,9 @@ def bias(items: Items, sides: tuple[int, int], heads: int) -> str:
         f"coordinates({size}) -> linear({heads}) -> relative({size}{stored})",
         f"parameter([{heads}, {count}, {count}], init = normal(0.5))",
     ]
+    if items.rank == 2:
+        scale = items.maybe(random.choice(["positions", "relative"]), 0.6)
+        tables.append(f"{items.call('differences', scale=scale)} -> linear({heads}) -> relative({size}{stored})")
     return random.choice(tables)
 
 
@@ -139,8 +152,13 @@ def attend(items: Items, *, sized: bool = False, sides: tuple[int, int] | None =
     """Attention without weights, of parts of what flows in; with a bias if the positions are, or shall be, known."""
     random = items.random
     width, heads = random.choice([(4, 2), (4, 1), (2, 2), (6, 3)])
+    turns = random.random() < 0.3
+    width = 2 * heads * items.rank * random.randint(1, 2) if turns else width
     make = random.choice([f"conv({3 * width}, 1)", f"linear({3 * width})"])
     parts = f"{make} -> split(3)"
+    if turns:
+        turn = rotary(items, heads)
+        parts = f"{{ {parts} -> parts: it\n (parts[0] -> {turn}, parts[1] -> {turn}, parts[2]) }}"
     scale = random.choice([None, "0.5", "cosine"])
     if not sized and sides is None:
         causal = None if scale == "cosine" else items.maybe("true", 0.3)

@@ -31,10 +31,11 @@ def rotary(*, last: bool) -> Helper:
     """
     sizes, each = {sizes}, {count} // heads
     count = each // (2 * len(sizes))
-    waves = temperature ** (torch.arange(count, device=x.device) / count)
+    kw = {{"device": x.device, "dtype": torch.promote_types(x.dtype, torch.float32)}}
+    waves = temperature ** (torch.arange(count, **kw) / count)
     angles = []
     for axis, size in enumerate(sizes):
-        angle = torch.arange(size, device=x.device)[:, None] / waves
+        angle = torch.arange(size, **kw)[:, None] / waves
         for _ in sizes[axis + 1 :]:
             angle = angle.unsqueeze(1)
         angles.append(angle.expand(*sizes, count))

@@ -1,6 +1,6 @@
 """The convolution whose kernels are standardised: weights instead of results are brought to mean 0 and variance 1."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from archdsl.ops import helpers
@@ -52,6 +52,11 @@ class Stdconv(Conv):
             help="leave out `init`",
         )
         return super().infer(shapes, rules)
+
+    @property
+    def _fill(self) -> Mapping[str, object]:
+        given = super()._fill
+        return {**given, "gain": (1,)} if given and self.gamma is not None else given
 
     def absorbs(self) -> bool:
         return False  # a factor of the weights would be undone

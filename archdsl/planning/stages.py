@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from math import prod
 from typing import TypeAlias
 
+from archdsl import dims
 from archdsl.analysis.costs import Cost, costs, sized_shapes
 from archdsl.analysis.works import node_works
 from archdsl.common.choices import BYTES
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
+from archdsl.dims import free_sizes
 from archdsl.graph import Graph, Node, Tensor
+from archdsl.ops.base import Shape
 from archdsl.syntax import tree
 from archdsl.transform.stages import Stage, alive, cut
 
@@ -200,6 +203,16 @@ def obstacles(graph: Graph, crossing: Sequence[Sequence[Tensor]]) -> Iterator[tu
     for path, calls in graph.called_again().items():
         for position in range(firsts[path] + 1, calls[-1].id + 1):
             yield position, (graph.node(firsts[path]), "all calls that share its weights stay in one stage")
+    latest: dict[Shape, int] = {}
+    for node in graph.nodes():
+        wanted = node.operation.sized(graph.shapes(node.inputs), node.shapes)
+        if free := free_sizes(*wanted):
+            for position in range(node.id, latest.get(wanted, -1), -1):
+                axes = [graph.shape(t)[1:] for t in crossing[position]]
+                if wanted in axes or all(dims.free(name) in chain(*axes) for name in free):
+                    continue
+                yield position, (node, "a tensor whose size it takes must be in its stage")
+        latest.update((shape[1:], node.id) for shape in node.shapes)
 
 
 def _branches(add: Node, origin: tree.Residual) -> int:

@@ -195,7 +195,7 @@ class Library:
         self,
         function: Callable[..., Any],
         module: Module,
-        *inputs: Tensor,
+        *inputs: Tensor | None,
         use_reentrant: bool,
         context_fn: Callable[[], tuple[Any, Any]] | None = None,
     ) -> Any:
@@ -205,7 +205,7 @@ class Library:
         code = function.function if isinstance(function, Repeatable) else function
         if not isinstance(code, FunctionType) or set(code.__code__.co_freevars) - {"__class__"}:
             raise Unproved("recomputes a function that takes tensors from around it")
-        for tensor in inputs:
+        for tensor in [x for x in inputs if x is not None]:  # what only training needs is None otherwise
             tensor.read()
             tensor.storage.kept = "what is computed a second time from it"
         self.run.recomputed.append(module)

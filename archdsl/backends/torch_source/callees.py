@@ -66,6 +66,8 @@ class Callees:
     def argument(self, calling: Calling, cells: Sequence[Cell], item: tree.Call) -> None:
         """A call of a class that is an argument: all that may stand for it take the same parameters."""
         leaf, flows, hints = calling.leaf, calling.flows, calling.hints
+        if any(c not in self.plans for c in cells):  # one of them is the class that calls it
+            refuse(leaf.group)
         plans = [self.plans[c] for c in cells]
         inputs = [[p.name for p in plan.parameters if p.name.startswith("in_")] for plan in plans]
         if not all(p.complete for p in plans) or any(len(i) != len(inputs[0]) for i in inputs):

@@ -51,6 +51,11 @@ class File:
     """Whether a class takes device= and dtype=."""
     alike: dict[str, Init] = field(default_factory=dict)
     """The types of which all modules start alike, with how: the model sees to it."""
+    of_training: frozenset[int] = field(init=False)
+    """The nodes that run only in training."""
+
+    def __post_init__(self) -> None:
+        self.of_training = frozenset(node.id for node in self.graph.of_training())
 
     def helper(self, source: str | Function) -> None:
         """Takes the definitions of a helper, each once for the file."""

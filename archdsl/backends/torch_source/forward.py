@@ -144,17 +144,21 @@ class Forward:
         return found
 
     def training_values(self) -> list[Value]:
-        if not self.is_model:
-            return []
-        always = {o.tensor for o in self.file.graph.outputs if not o.training}
-        pairs = zip(self.plan.cells[0].outputs, self.flow.outputs, strict=True)
-        return [value for tensor, value in pairs if tensor not in always]
+        """The results that only a module in training needs, in all calls of the class."""
+        alone = self.file.of_training
+        rows = zip(self.flow.outputs, *(cell.outputs for cell in self.plan.cells), strict=True)
+        found = [value for value, *tensors in rows if all(t.node in alone for t in tensors)]
+        # What is called in training alone needs no condition.
+        return found if self.is_model or len(found) < len(self.flow.outputs) else []
 
     def result_type(self) -> py.Expr:
         count = len(self.flow.outputs)
         if self.is_model and (count > 1 or len(self.file.graph.outputs) > 1):
             return py.Var(self.file.output_class)
-        return TENSOR if count == 1 else code(f"tuple[{', '.join(['Tensor'] * count)}]")
+        if count == 1:
+            return TENSOR
+        alone = self.training_values()
+        return code(f"tuple[{', '.join('Tensor | None' if v in alone else 'Tensor' for v in self.flow.outputs)}]")
 
     def input_names(self) -> list[str]:
         cell = self.plan.cells[0]

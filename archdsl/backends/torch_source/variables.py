@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain, count, takewhile
 from typing import assert_never
 
 from archdsl.backends.torch_source.assigned import unassigned
@@ -189,6 +189,8 @@ class Composer:
             operand = merges and inner.depth == 1
             if not (follows or operand) or assign.length + inner.length > width or inner.depth >= DEEPEST:
                 continue
+            if not self.may_wait(inner, found):
+                continue
             if found[-1] is inner:
                 found.pop()
             else:
@@ -197,6 +199,17 @@ class Composer:
             assign.length += inner.length
             assign.depth = max(assign.depth, inner.depth + 1)
         return assign
+
+    def may_wait(self, inner: Assign, found: Sequence[Statement]) -> bool:
+        """Whether a statement may run after those behind it: not if both update the statistics of a shared member."""
+        behind = takewhile(lambda s: s is not inner, reversed(found))
+        if found[-1] is inner or not (updates := self.updated(inner)):
+            return True
+        return all(isinstance(s, Assign) and updates.isdisjoint(self.updated(s)) for s in behind)
+
+    def updated(self, assign: Assign) -> set[str]:
+        """The shared members whose statistics a statement updates."""
+        return {*self.updates(assign.call), *(name for s in assign.nested.values() for name in self.updated(s))}
 
     def fits(self, call: Call, makers: Mapping[Value, Assign]) -> bool:
         """Whether all calls among many operands of a merge can be in its parentheses: all are, or none."""
