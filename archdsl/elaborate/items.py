@@ -285,7 +285,7 @@ class Items:
             finally:
                 self.open_calls.pop()
             if key is not None:
-                self.repeats.keep(key, scope, before, results)
+                self.repeats.keep(key, scope, before)
         self.build.close_scope(scope, results)
         return results
 

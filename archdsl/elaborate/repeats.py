@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from archdsl.common.source import Span
 from archdsl.elaborate.builder import LARGE, Builder
 from archdsl.elaborate.place import POISONED_TENSOR, Flow
 from archdsl.elaborate.reports import Reports
@@ -22,17 +23,21 @@ class Counts:
     demands: int
     paths: int
     parallels: int
+    troubles: int
+    repeated: int
     spent: tuple[int, int, int]
     """Of the budget: steps, iterations, elements of lists."""
     kept: tuple[int, ...]
-    """The numbers of errors, windows, … that are the same after a call that can be copied."""
+    """The numbers of diagnostics, windows, … that are the same after a call that can be copied."""
 
 
 @dataclass(slots=True, eq=False)
 class Read:
-    """A call that was read without an error: its nodes are those from `start` to `end`, in `scope`.
+    """A call that was read, and in which no error was found for the first time.
 
-    `origins` are the parallels by which the tensors in it are known since then.
+    Its nodes are those from `start` to `end`, in `scope`. `origins` are the parallels by which the tensors in it are
+    known since then, `repeated` the errors that were found in it again, with the paths of calls. If something failed,
+    `claimed` are its paths, also of what was not placed.
     """
 
     scope: Scope
@@ -42,6 +47,9 @@ class Read:
     spent: tuple[int, int, int]
     paths: int
     origins: list[tuple[Flow, tree.Parallel]]
+    troubles: int
+    repeated: list[tuple[int, str]]
+    claimed: list[tuple[str, Span]]
     longest: int = 0
     """The most characters that its paths have behind that of the call."""
     _can_be_copied: bool | None = None
@@ -59,15 +67,17 @@ class Read:
         scopes = [member for member in inside if isinstance(member, Scope)]
         bound = {id(member.bound): member.bound for member in inside[1:]}
         values = [*bound.values(), *(scope.arguments for scope in scopes[1:])]
-        (inflow,) = self.scope.inputs
-        self.longest = max(len(member.path) for member in inside) - len(self.scope.path)
+        outside = {*self.scope.inputs, POISONED_TENSOR}
+        own = f"{self.scope.path}."
+        paths = [*(member.path for member in inside), *(path for path, _ in self.claimed)]
+        self.longest = max(map(len, paths)) - len(self.scope.path)
         return (
             [node.id for node in nodes] == list(range(self.start, self.end))
-            and self.paths == len(inside) - 1
+            and (self.paths == len(inside) - 1 or all(path.startswith(own) for path, _ in self.claimed))
             and not any(node.operation.is_input or node.use is not None or node.again for node in nodes)
-            and not any(scope.use is not None or scope.again or scope.shift or scope.lost for scope in scopes)
-            and all(t == inflow or self.start <= t.node < self.end for m in inside for t in m.inputs)
-            and all(t == inflow or self.start <= t.node < self.end for s in scopes for t in s.outputs)
+            and not any(scope.use is not None or scope.again or scope.shift for scope in scopes)
+            and all(t in outside or self.start <= t.node < self.end for m in inside for t in m.inputs)
+            and all(t in outside or self.start <= t.node < self.end for s in scopes for t in s.outputs)
             and not any(_holds_a_tensor(value) for given in values for value in given.values())
             and {demand.scope for demand in self.demands} <= set(scopes)
             and all(d.node is None or self.start <= d.node.id < self.end for d in self.demands)
@@ -89,26 +99,30 @@ class Repeats:
     def key(self, block: BlockValue, arguments: Mapping[str, object], flow: Flow) -> object | None:
         """What the result of a call depends on; None for a call that is always read."""
         build = self.build
-        if len(flow) != 1 or flow[0] is POISONED_TENSOR or build.use is not None or build.again:
+        if len(flow) != 1 or build.use is not None or build.again:
             return None
         if any(_holds_a_tensor(value) for value in arguments.values()):
             return None
         given = tuple([_typed(value) for value in arguments.values()])
-        node, around = build.graph.node(flow[0]), (build.windows, self.parallels.get(flow), len(build.repeats))
+        around = (build.windows, self.parallels.get(flow), len(build.repeats))
+        if flow[0] is POISONED_TENSOR:
+            return block, given, *around
+        node = build.graph.node(flow[0])
         return block, given, build.shape(flow[0]), node.batched, node.windows, *around
 
     def counts(self) -> Counts:
         build, budget = self.build, self.build.budget
-        errors = len(self.reports.diagnostics.items), self.reports.troubles
-        kept = (*errors, len(build.wholes), len(build.repeats), len(build.paths.implied), build.paths.renamed_items)
+        reports = self.reports
+        implied = len(build.paths.implied), build.paths.renamed_items
+        kept = (len(reports.diagnostics.items), len(build.wholes), len(build.repeats), *implied)
         spent = budget.steps, budget.rounds, budget.elements
         placed = len(build.graph), len(build.demands), len(build.paths.taken), len(self.parallels)
-        return Counts(*placed, spent, kept)
+        return Counts(*placed, reports.troubles, len(reports.repeated), spent, kept)
 
-    def keep(self, key: object, scope: Scope, before: Counts, results: Flow) -> None:
+    def keep(self, key: object, scope: Scope, before: Counts) -> None:
         """Keeps a call that has been read, if the next one like it may be copied."""
         after = self.counts()
-        if after.kept != before.kept or POISONED_TENSOR in results:
+        if after.kept != before.kept:
             return
         origins = list(islice(reversed(self.parallels.items()), after.parallels - before.parallels))
         flow = scope.inputs
@@ -117,7 +131,10 @@ class Repeats:
         steps, rounds, elements = (a - b for a, b in zip(after.spent, before.spent, strict=True))
         demands = self.build.demands[before.demands :]
         spent, paths = (steps, rounds, elements), after.paths - before.paths
-        self.known[key] = Read(scope, before.nodes, after.nodes, demands, spent, paths, origins)
+        troubles = after.troubles - before.troubles
+        claimed = list(islice(reversed(self.build.paths.taken.items()), paths)) if troubles else []
+        wrong = troubles, self.reports.repeated[before.repeated :], claimed
+        self.known[key] = Read(scope, before.nodes, after.nodes, demands, spent, paths, origins, *wrong)
 
     # ------------------------------------------------------------ copies
 
@@ -128,6 +145,13 @@ class Repeats:
             return None
         copy = _Copy(self.build, found, scope)
         copy.fill()
+        start, paths = len(found.scope.path), self.build.paths
+        for path, span in reversed(found.claimed):
+            paths.taken[f"{scope.path}{path[start:]}"] = span
+            if path in paths.unnamed:
+                paths.unnamed.add(f"{scope.path}{path[start:]}")
+        self.reports.troubles += found.troubles
+        self.reports.repeated += [(number, f"{scope.path}{path[start:]}") for number, path in found.repeated]
         for flow, origin in reversed(found.origins):
             self.parallels[copy.flow(flow)] = origin
         return scope.outputs
@@ -155,7 +179,7 @@ class _Copy:
         self.build, self.read, self.scope = build, read, scope
         self.offset = len(build.graph) - read.start
         self.rounds_of_call = len(read.scope.rounds)
-        self.tensors = {read.scope.inputs[0]: scope.inputs[0]}
+        self.tensors = {POISONED_TENSOR: POISONED_TENSOR, read.scope.inputs[0]: scope.inputs[0]}
         self.rounds: dict[Rounds, Rounds] = {read.scope.rounds: scope.rounds}
         self.scopes = {read.scope: scope}
 
@@ -167,7 +191,7 @@ class _Copy:
         budget.elements += elements
         scope.input_names = read.scope.input_names
         self.members(read.scope, scope)
-        scope.outputs = self.flow(read.scope.outputs)
+        scope.lost, scope.outputs = read.scope.lost, self.flow(read.scope.outputs)
         graph, offset = self.build.graph, self.offset
         for demand in read.demands:
             node = None if demand.node is None else graph.node(demand.node.id + offset)

@@ -29,8 +29,8 @@ class Reports:
     diagnostics: Diagnostics
     reported: dict[object, tuple[int, Scope | None]] = field(default_factory=dict)
     """The index of each error among the diagnostics, and the call in which it was found first."""
-    repeated: dict[int, dict[str, None]] = field(default_factory=dict)
-    """The paths of the other calls of blocks in which an error was found."""
+    repeated: list[tuple[int, str]] = field(default_factory=list)
+    """The index of each error that was found again, and the path of the other call of a block."""
     troubles: int = 0
     """How often something was reported, again or for the first time, or not checked."""
 
@@ -51,7 +51,7 @@ class Reports:
         if key in self.reported:
             position, at = self.reported[key]
             if scope is not None and at is not None and called(scope) is not called(at):
-                self.repeated.setdefault(position, {})[called(scope).path] = None
+                self.repeated.append((position, called(scope).path))
             return
         self.reported[key] = len(self.diagnostics.items), scope
         self.diagnostics.error(
@@ -98,7 +98,10 @@ class Reports:
 
     def finish(self) -> None:
         """Adds to each error the other calls in which it was met."""
-        for position, paths in self.repeated.items():
+        again: dict[int, dict[str, None]] = {}
+        for position, path in self.repeated:
+            again.setdefault(position, {})[path] = None
+        for position, paths in again.items():
             diagnostic = self.diagnostics.items[position]
             self.diagnostics.items[position] = replace(diagnostic, notes=(*diagnostic.notes, same_at(list(paths))))
 

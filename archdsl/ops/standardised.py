@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 from archdsl.ops import helpers
 from archdsl.ops.base import Kept, Rules, Saves, Shape, Weight, example
@@ -18,7 +19,7 @@ class Stdconv(Conv):
     it is scaled by gamma · gain / √n, too: `gain` is a learned factor for each kernel, 1 at first, and n counts the
     numbers of a kernel. `gamma` is 1 over the standard deviation of the activation before it, of a normal input.
 
-    Errors: those of `conv`; `init`, since the scale of the kernels does not matter.
+    Errors: those of `conv`; kernels of one number; `init`, since the scale of the kernels does not matter.
 
     Qiao et al., Weight standardization, 2019; Brock et al., Characterizing signal propagation to close the performance
     gap in unnormalized ResNets, 2021 (gamma).
@@ -51,7 +52,14 @@ class Stdconv(Conv):
             parameter="init",
             help="leave out `init`",
         )
-        return super().infer(shapes, rules)
+        found = super().infer(shapes, rules)
+        rules.require(
+            prod(self.weights(shapes)[0].shape[1:]) > 1,
+            "`stdconv` makes kernels of one number 0: it equals its mean",
+            parameter="kernel",
+            help="use `conv`",
+        )
+        return found
 
     @property
     def _fill(self) -> Mapping[str, object]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields
+from random import Random
 from typing import Any
 
 import pytest
@@ -110,6 +112,15 @@ block shares { share c: conv(4, 1)
     c -> relu -> c }
 block cuts { windows(4) { linear(4) } }
 block wrong(n) { conv(n, 3) -> nothing }
+block wrongs(n) {
+    for i in 0..2 { "w{i}": wrong(n) -> relu -> l: batchnorm }
+    residual { a: nothing
+        a -> conv(nothing, 3) }
+    (conv(4, 1), wrong(2)) -> concat -> "0": conv(4, 1)
+}
+block part(n) { (it, conv(n, 3) -> nothing) -> b: add
+    unit(4)
+    (b, it) -> add -> maxpool(50) }
 """
 
 CASES = [
@@ -121,7 +132,11 @@ CASES = [
     ("repeat 3 { moves }", 0),
     ("repeat 3 { shares }", 0),
     ("repeat 3 { cuts }", 0),
-    ("repeat 3 { wrong(4) }\n repeat 3 { unit(4) }", 0),
+    ("repeat 3 { wrong(4) }\n repeat 3 { unit(4) }", 2),
+    ("repeat 5 { wrongs(4) }\n relu -> wrong(4)", 3),
+    ("for i in 0..6 { wrongs(i % 2) -> a: conv(4, 3)\n (a, wrong(4)) -> concat }", 4),
+    ("(part(4), part(4), part(4)) -> add\n repeat 3 { part(4) }\n relu -> unit(4)", 3),
+    ("repeat 3 { linear(3) }\n (unit(4), unit(5), unit(5), unit(5)) -> concat", 1),
     ("repeat 3 { unit(4) -> maxpool(2) }", 0),
     ("share u: unit(4)\n u -> relu -> u -> unit(4) -> unit(4)", 1),
     ("windows(4) { linear(4) -> unit(4) -> unit(4) }", 1),
@@ -143,6 +158,18 @@ def test_library(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whole_library(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [library_folder() / f"{family}.arch" for family in library_families()]
     assert sum(agree(Source(path.name, path.read_text("utf-8"), path), monkeypatch) for path in paths) > 1000
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["resnet", "mobilenet", "densenet", "hrnet", "swin", "googlenet"])
+def test_misspelt_names_of_the_library(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    random, path, copies = Random(0), library_folder() / f"{family}.arch", 0
+    text = path.read_text("utf-8")
+    words = [m for m in re.finditer(r"[a-z_]{3,}", text) if m.start() > text.index("block")]
+    for word in random.sample(words, 15):
+        wrong = f"{text[: word.start()]}x{text[word.start() :]}"
+        copies += agree(Source(path.name, wrong, path), monkeypatch)
+    assert copies > 0
 
 
 @pytest.mark.long

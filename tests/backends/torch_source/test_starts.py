@@ -82,8 +82,8 @@ def test_every_rule_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", ["conv", "upconv", "linear", "batchnorm", "layernorm", "groupnorm", "instancenorm"])
-def test_operations_with_weights_take_it_last(name: str) -> None:
-    assert list(OPERATIONS[name].fields)[-1] == "init"
+def test_operations_with_weights_take_it(name: str) -> None:
+    assert "init" in OPERATIONS[name].fields
 
 
 # ---------------------------------------------------------------- what the module says
