@@ -16,6 +16,7 @@ from archdsl.ops.base import Operation, Saves, Shape
 from archdsl.ops.base import Weight as OwnWeight
 from archdsl.ops.forms import ModuleForm, ParameterForm, TorchForm
 from archdsl.ops.init import RULES
+from archdsl.proof.errors import Unproved
 from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Filled, Parameter
@@ -140,6 +141,8 @@ class Meaning:
         table = self.table
         values = [self.values[t.node][t.index] for t in node.inputs]
         tensors = [Tensor(table, term, order=order) for term, order in values]
+        if len(node.shapes) > 1 and len({term.batched for term, _ in values}) > 1:
+            raise Unproved(f"`{node.path}` gives several tensors, of which only some would have the batch")
         if found.spec is not None and found.spec.has_statistics:
             self.statistics.setdefault(node.path, []).append(tuple([term.number for term, _ in values]))
         known, table.latest = len(table.entries), None

@@ -8,7 +8,9 @@ import pytest
 from torch import nn
 
 from archdsl.compiler import prove_build
-from archdsl.graph import Graph
+from archdsl.diagnostics import SpecError
+from archdsl.graph import Graph, verifying
+from archdsl.ops.align import Align
 from archdsl.proof import Unproved, prove
 from archdsl.proof.layers import LAYERS
 from archdsl.transform.inference import for_inference
@@ -313,3 +315,12 @@ def test_the_batch_of_a_tensor_without_one_is_refused() -> None:
         "(x + queries).expand(memory.shape[0]",
         "(x + queries).expand(x.shape[0]",
     )
+
+
+def test_several_tensors_of_which_only_some_have_the_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = net_text("(it, parameter([2, 5, 5])) -> it -> align -> concat", "x[3, 4, 4]")
+    prove_build(graph_of(text))
+    monkeypatch.setattr(Align, "needs_batches", 0)  # a mistake in an operation
+    monkeypatch.setattr(verifying, "_check_batches", lambda *_: None)
+    with pytest.raises(SpecError, match="of which only some would have the batch"):
+        prove_build(graph_of(text))
