@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from archdsl.runtime.bands import bands
     from archdsl.runtime.export.saving import export
     from archdsl.runtime.importing import from_module
-    from archdsl.runtime.importing.files import from_file
     from archdsl.runtime.loading import load, load_augment
+    from archdsl.runtime.opening import from_file
     from archdsl.runtime.parallel import parallelize
     from archdsl.runtime.pipeline import pipeline
     from archdsl.runtime.tiled import tiled
@@ -52,7 +52,7 @@ _HOMES = {
     "draw": "archdsl.compiler",
     "explain": "archdsl.compiler",
     "export": "archdsl.runtime.export.saving",
-    "from_file": "archdsl.runtime.importing.files",
+    "from_file": "archdsl.runtime.opening",
     "from_module": "archdsl.runtime.importing",
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",

@@ -79,7 +79,7 @@ NETWORKS = {
             d: { two(64) }
         }""",
 }
-LIBRARY = ("resnet:resnet18", "unet:unet_padded", "vit:vit_b_16")
+LIBRARY = ("resnet:resnet18", "unet:unet_padded")
 TINY = {
     "two residual units": f"""
         {UNIT}

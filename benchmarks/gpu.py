@@ -11,11 +11,14 @@ Written for a GPU, and so far only tried on a CPU.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from statistics import median
+from threading import Timer
 
 import torch
 import torchvision
@@ -50,6 +53,23 @@ class Bench:
         self.end = time.monotonic() + SECONDS
         self.batch, self.side, self.rounds = (2, 32, 2) if tiny else (32, 224, 10)
         self.left_out: list[str] = []
+        self.now = ""
+        watch = Timer(SECONDS, self.stop)
+        watch.daemon = True
+        watch.start()
+
+    def stop(self) -> None:
+        """Ends the process: what compiles or runs cannot be interrupted otherwise."""
+        print(f"\nstopped after {SECONDS} s in {self.now}, with all that follows it", flush=True)
+        os._exit(0)
+
+    def attempt(self, what: str, action: Callable[[], None]) -> None:
+        """One that a card or version lacks, or that does not fit, leaves the others."""
+        self.now = what
+        try:
+            action()
+        except Exception as error:
+            print(f"{what}: failed: {type(error).__name__}: {str(error).partition(chr(10))[0][:80]}", flush=True)
 
     def image(self) -> Tensor:
         return torch.randn(self.batch, 3, self.side, self.side, device=self.device)
@@ -240,19 +260,14 @@ def main() -> None:
     print(f"{'memory':14} {'budget':8} predicted  measured     ratio   kept   time  as predicted")
     for name, spec in specs.items():
         if not bench.over(f"memory of {name}", reserve=120):
-            memories(bench, name, spec)
+            bench.attempt(f"memory of {name}", partial(memories, bench, name, spec))
     print(f"\n{'time':14} {'form':14} {'forward':>13} {'ratio':>6}   {'step':>13} {'ratio':>6}   waits")
     for form in FORMS:
         for name, spec in specs.items():
             needs = 25 if form == "compiled" else 5
             if (form == "graphs" and not bench.cuda) or bench.over(f"{form} of {name}", reserve=needs):
                 continue
-            try:
-                times(bench, name, spec, form)
-            except Exception as error:  # one form that a card or version lacks leaves the others
-                print(
-                    f"{name:14} {form:14} failed: {type(error).__name__}: {str(error).splitlines()[0][:80]}", flush=True
-                )
+            bench.attempt(f"{form} of {name}", partial(times, bench, name, spec, form))
     if bench.left_out:
         print(f"\nleft out for lack of time: {', '.join(bench.left_out)}")
 

@@ -146,19 +146,18 @@ def is_network_file(spec: str) -> bool:
 
 def imported_file(path: Path, settings: Settings, sizes: Sizes, only: str = "") -> Imported:
     """The spec of the network in a file, or `only` of a part; prints notes. Raises ClickException."""
-    try:
-        from archdsl.runtime.importing import ImportRefused
-        from archdsl.runtime.importing.files import from_file
+    from archdsl.runtime.opening import from_file
+    from archdsl.runtime.refusal import ImportRefused
 
-        try:
-            with busy(f"importing {visible(str(path))}", long=True):
-                found = from_file(path, sizes, settings=settings, only=only)
-        except ImportRefused as error:
-            raise click.ClickException(str(error)) from None
+    try:
+        with busy(f"importing {visible(str(path))}", long=True):
+            found = from_file(path, sizes, settings=settings, only=only)
+    except ImportRefused as error:
+        raise click.ClickException(str(error)) from None
     except ImportError as error:
-        if not (install := what_to_do(error, NETWORK_FILES[path.suffix.lower()])):
+        if not what_to_do(error):
             raise
-        raise click.ClickException(f"a file is compared with its spec: {install}") from None
+        raise click.ClickException(f"a file is compared with its spec: {error}") from None
     for line in found.notes:
         note(line)
     return found

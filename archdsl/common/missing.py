@@ -32,12 +32,12 @@ PACKAGES = {"PIL": "Pillow", "lsprotocol": "pygls", "skimage": "scikit-image", "
 
 
 @contextmanager
-def named() -> Iterator[None]:
-    """An ImportError of a package that is missing says how to install it."""
+def named(extra: str = "") -> Iterator[None]:
+    """An ImportError of a package that is missing says how to install it; `extra` as in `what_to_do`."""
     try:
         yield
     except ImportError as error:
-        if install := what_to_do(error):
+        if install := what_to_do(error, extra):
             raise type(error)(install, name=error.name, path=error.path) from None
         raise
 

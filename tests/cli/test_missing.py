@@ -130,6 +130,8 @@ def test_a_package_that_is_broken_and_a_module_of_ours():
     [
         ("torch", "torch", "load('augmented.arch')"),
         ("torch", "torch", "from_module"),
+        ("torch", "onnx", "from_file('net.onnx')"),
+        ("torch", "yaml", "from_file('net.yaml')"),
         ("pandas", "pandas", "check('augmented.arch').to_pandas()"),
         pytest.param("kornia", "augment", "load_augment('augmented.arch')", marks=pytest.mark.long),
     ],

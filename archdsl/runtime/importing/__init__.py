@@ -7,6 +7,6 @@ finds what repeats (`runs`, `alike`, `solving`); `writing` makes the text; `prov
 
 from archdsl.runtime.importing.importing import from_callable, from_module
 from archdsl.runtime.importing.proving import Imported
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 __all__ = ["ImportRefused", "Imported", "from_callable", "from_module"]

@@ -17,12 +17,12 @@ from archdsl.runtime.importing.making import Made, watching
 from archdsl.runtime.importing.outside import Extern, declare
 from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
 from archdsl.runtime.importing.recording import Recording, Value
-from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.rewriting import rewrite
 from archdsl.runtime.importing.structure import structure
 from archdsl.runtime.importing.translating import translate
 from archdsl.runtime.importing.two_runs import combine, record
 from archdsl.runtime.importing.writing import Model, write
+from archdsl.runtime.refusal import ImportRefused
 
 BATCHES = (2, 3)
 """The batches of the two runs: what differs with them is the batch."""

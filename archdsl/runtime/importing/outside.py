@@ -18,8 +18,8 @@ from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.making import Made, arguments_of, sayable
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, ScopeCall, Value
-from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.solving import Block, Parameter
+from archdsl.runtime.refusal import ImportRefused
 
 Numbers: TypeAlias = tuple[int, ...]
 """A size in each of the runs of each of the modules."""

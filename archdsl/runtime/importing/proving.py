@@ -15,8 +15,8 @@ from archdsl.graph import Graph
 from archdsl.runtime.importing.inputs import arranged
 from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.recording import tensors_in
-from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.loading import load
+from archdsl.runtime.refusal import ImportRefused
 
 Size = tuple[int, ...]
 AXES = {0: "", 1: "T", 2: "HW", 3: "DHW"}

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
 from archdsl.runtime.importing.places import line_of_python
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 
 @dataclass(slots=True, eq=False)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from archdsl.runtime.importing.functions import PerRun
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.recording import Value
-from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.settling import JOIN
 from archdsl.runtime.importing.views import sizes_of
+from archdsl.runtime.refusal import ImportRefused
 
 Member = Item | Scope
 ROLL = "roll"

@@ -12,7 +12,7 @@ from archdsl.runtime.importing.functions import SizeOf, shape_of
 from archdsl.runtime.importing.joining import combined, in_sight, is_deep, number_labels
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.recording import Value
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 Member = Item | Scope
 GENERIC = frozenset({"act", "activation", "flatten"})

@@ -33,12 +33,12 @@ from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
-from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.turning import turned
 from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, sizes_of, whole
 from archdsl.runtime.importing.weighted import parted_bias, with_its_layer
+from archdsl.runtime.refusal import ImportRefused
 
 
 def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made | None) -> Network:

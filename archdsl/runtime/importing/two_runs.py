@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from archdsl.runtime.importing.recording import Call, Recorder, Recording, ScopeCall
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 
 def record(

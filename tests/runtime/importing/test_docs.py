@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from archdsl.runtime.importing import from_module
-from archdsl.runtime.importing.files import from_file
+from archdsl.runtime.opening import from_file
 from tests.helpers import ROOT
 
 PAGE = ROOT / "docs" / "import.md"

@@ -4,6 +4,6 @@ Files are data: nothing of them runs. Each front end (`onnx_file`, `exported`, `
 gives a `program`: steps of layers and functions, in the modules that the file's names reveal.
 """
 
-from archdsl.runtime.importing.files.opening import from_file
+from archdsl.runtime.importing.files.opening import opened
 
-__all__ = ["from_file"]
+__all__ = ["opened"]

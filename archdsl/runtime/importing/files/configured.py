@@ -14,7 +14,7 @@ from torch import nn
 
 from archdsl.common.escaping import visible
 from archdsl.runtime.importing.files.program import Program, Ref, Scope
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 MOST_TEXT = 1024 * 1024
 """The most bytes of a configuration."""

@@ -16,7 +16,7 @@ from archdsl.ops import helpers
 from archdsl.runtime.importing.files.configured import MOST_CHANNELS, Builder, text_of
 from archdsl.runtime.importing.files.program import Program, Scope
 from archdsl.runtime.importing.generated import defined
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 MOST_SECTIONS = 2000
 HEADS = frozenset({"yolo", "region", "detection", "gaussian_yolo"})

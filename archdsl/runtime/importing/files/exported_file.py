@@ -13,7 +13,7 @@ import torch
 
 from archdsl.common.escaping import visible
 from archdsl.runtime.importing.files.program import Ref
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 MOST_TEXT = 256 * 1024**2
 """The most bytes of JSON."""

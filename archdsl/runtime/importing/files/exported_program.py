@@ -13,7 +13,7 @@ from archdsl.runtime.importing.files.exported_file import ExportedGraph, Node
 from archdsl.runtime.importing.files.exported_operators import FUNCTIONS, LAYERS, NOTHING, NUMBERS, VIEWS
 from archdsl.runtime.importing.files.names import ATTENTION, scoped
 from archdsl.runtime.importing.files.program import Key, Program, Ref, Scope, names_in
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 
 def program_of(graph: ExportedGraph, sizes: list[tuple[int, ...]], *, whole: bool = True) -> Program:

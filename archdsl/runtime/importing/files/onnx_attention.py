@@ -13,7 +13,7 @@ from torch import nn
 from archdsl.runtime.importing.files.names import ATTENTION, scoped
 from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
 from archdsl.runtime.importing.files.program import Program, Ref
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 
 def path_of(node: Node, graph: OnnxGraph) -> str:

@@ -17,7 +17,7 @@ from archdsl.ops import helpers
 from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
 from archdsl.runtime.importing.files.program import Program, Ref, Scope
 from archdsl.runtime.importing.generated import defined
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 
 class Call:

@@ -18,7 +18,7 @@ from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
 from archdsl.runtime.importing.files.onnx_operators import HANDLERS, Call
 from archdsl.runtime.importing.files.onnx_shapes import computed
 from archdsl.runtime.importing.files.program import Program, Ref
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 assert onnx_axes  # its operators are among the HANDLERS
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from archdsl.runtime.importing.files.onnx_file import Node
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 MOST = 64 * 1024**2
 """The most numbers of an array that is computed."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from archdsl.common.choices import NETWORK_FILES
 from archdsl.common.escaping import visible
@@ -15,9 +14,7 @@ from archdsl.runtime.importing.files.reference import compare, of_module, of_onn
 from archdsl.runtime.importing.files.sizes import Chosen, chosen
 from archdsl.runtime.importing.importing import from_module, identifier
 from archdsl.runtime.importing.proving import Imported, Size
-from archdsl.runtime.importing.refusal import ImportRefused
-
-NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+from archdsl.runtime.refusal import ImportRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +142,8 @@ OPENERS: dict[str, Opener] = {
 assert tuple(OPENERS) == tuple(NETWORK_FILES)
 
 
-def from_file(
-    path: str | Path, sizes: Sequence[Size] = (), *, settings: Mapping[str, str] = NO_SETTINGS, only: str = ""
-) -> Imported:
-    """The spec of the network in a file; `sizes` are those of its inputs where the file leaves them free.
-
-    `settings` are those of configurations, `only` a part of them. Raises ImportRefused, OSError, and ImportError if a
-    package that reads the file is not installed.
-    """
-    path = Path(path)
+def opened(path: Path, sizes: Sequence[Size], settings: Mapping[str, str], only: str) -> Imported:
+    """The spec of the network in a file, as `archdsl.from_file` gives it."""
     if path.suffix.lower() not in OPENERS:
         raise ImportRefused(f"{visible(path.name)} does not end with {', '.join(OPENERS)}")
     if not path.is_file():

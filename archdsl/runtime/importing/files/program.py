@@ -18,7 +18,7 @@ from torch import nn
 
 from archdsl.runtime.importing.places import working_at
 from archdsl.runtime.importing.recording import tensors_in
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 MOST_NUMBERS = 1 << 28
 """The most numbers of a tensor that flows."""

@@ -14,8 +14,8 @@ from archdsl.runtime.importing.files.onnx_file import OnnxGraph
 from archdsl.runtime.importing.files.sizes import Chosen
 from archdsl.runtime.importing.proving import Imported, smaller
 from archdsl.runtime.importing.recording import tensors_in
-from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.loading import load
+from archdsl.runtime.refusal import ImportRefused
 
 TOLERANCE = 1e-4
 """The largest difference of outputs, as a part of their standard deviation: two programs sum in different orders."""

@@ -14,7 +14,7 @@ from archdsl.common.units import counted
 from archdsl.runtime.importing.files.configured import Builder, text_of
 from archdsl.runtime.importing.files.program import Program
 from archdsl.runtime.importing.files.yaml_modules import PLAIN, REPEATING, WITH_CHANNELS
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 MOST_ROWS = 1000
 MOST_REPEATS = 100

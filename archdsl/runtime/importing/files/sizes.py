@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from archdsl.common.escaping import visible
 from archdsl.runtime.importing.proving import Size
-from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.refusal import ImportRefused
 
 EXAMPLE = {1: 64, 2: 224, 3: 32}
 """The size of a free axis, by the number of the positions' axes."""

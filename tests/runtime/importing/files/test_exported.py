@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from archdsl.runtime.importing import ImportRefused, from_module
-from archdsl.runtime.importing.files import from_file
+from archdsl.runtime.opening import from_file
 from tests.runtime.importing.networks import NETWORKS
 
 FIXED = ("lenet", "mixer", "vit")

@@ -18,7 +18,7 @@ import archdsl
 from archdsl import cli
 from archdsl.common.source import Source
 from archdsl.runtime.importing import ImportRefused
-from archdsl.runtime.importing.files import from_file
+from archdsl.runtime.opening import from_file
 from tests.runtime.importing.networks import NETWORKS
 
 RANDOM = np.random.default_rng(0)
