@@ -93,5 +93,5 @@ MEMBER = '''def member(module: nn.Module, *path: str) -> nn.Module:
 HOLDER_OF = '''def holder_of(module: nn.Module, name: str) -> nn.Module:
     """A child that holds others; made where it is not there yet."""
     if name not in dict(module.named_children()):
-        module.add_module(name, nn.Module())
+        module._modules[name] = nn.Module()
     return dict(module.named_children())[name]'''
