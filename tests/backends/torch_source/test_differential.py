@@ -317,12 +317,23 @@ NAMED = {
             output one, two
         }
     """,
+    "a part of paths": """
+        block unit(deep) {
+            if deep { conv(4, 3) -> "NAME.first": conv(4, 3) } else { batchnorm }
+            "NAME.second": conv(4, 1)
+        }
+        model net {
+            input x[4, 8, 8]
+            unit(false) -> unit(true)
+        }
+    """,
 }
 NAMES = {
     "a free size": ["in", "lambda", "match", "batch", "Dim", "H2"],
     "a parameter": ["class", "self", "kw", "torch", "nn", "F", "device", "in_channels", "range", "Unit", "DropPath"],
     "a block": ["drop_path", "conv2d_same_upper", "factory", "network_output", "tensor", "channel_layer_norm", "type"],
     "a loop's variable, and what flows": ["lambda", "x", "i", "layer", "super", "NetOutput", "member", "torch"],
+    "a part of paths": ["holder", "type"],
 }
 
 
