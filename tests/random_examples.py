@@ -45,12 +45,12 @@ def call(items: Items, flat: bool) -> str:
     example = random.choice(examples)
     pool = "" if flat else f"{random.choice(['global_avgpool', 'global_maxpool'])} -> flatten -> "
     branches = [f"here -> {pool}linear({prod(shape)}){reshaped(shape)}" for shape in example.inputs]
-    given = f"({', '.join(branches)})" if len(branches) > 1 else branches[0]
+    given = f"({', '.join(branches)}) -> " if len(branches) > 1 else "".join(f"{one} -> " for one in branches)
     results = cls.parse(example.arguments).infer(example.inputs, Rules())
     joined = f" -> concat(axis = {example.arguments.get('axis', 0)})" if len(results) > 1 else ""
     back = "" if len(results[0]) == 1 else " -> flatten"
     last = "" if flat else f" -> reshape([here.channels{', 1' * items.rank}])"
-    own = f"{given} -> {cls.spell(example.arguments)}{joined}{back} -> linear(here.channels) -> sigmoid{last}"
+    own = f"{given}{cls.spell(example.arguments)}{joined}{back} -> linear(here.channels) -> sigmoid{last}"
     return f"{{ here: {{ }}\n {own}\n (it, here) -> {random.choice(['add(stretch = true)', 'mul'])} }}"
 
 
