@@ -99,11 +99,14 @@ def starts(node: Node, weight: Weight) -> float | Tensor | None:
 
 
 def differences(node: Node, weight: Weight) -> Tensor:
-    """The numbers of the differences of two positions in a window: from its last to its first position."""
+    """The numbers of the differences of two positions in a window, from its last to its first; or of their sizes."""
     operation: Any = node.operation
     height, width = operation.sides
     places = [(i, j) for i in range(height) for j in range(width)]
-    numbers = [(a - c + height - 1) * (2 * width - 1) + b - d + width - 1 for a, b in places for c, d in places]
+    pairs = [(a - c, b - d) for a, b in places for c, d in places]
+    numbers = [(y + height - 1) * (2 * width - 1) + x + width - 1 for y, x in pairs]
+    if not operation.signed:
+        numbers = [abs(y) * width + abs(x) for y, x in pairs]
     return torch.tensor(numbers).reshape(weight.shape)
 
 
