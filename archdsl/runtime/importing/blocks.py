@@ -154,7 +154,7 @@ class Blocks:
         """Makes a block of modules, which become its calls."""
         block = self.attempt(self.name(cls, nodes), nodes)
         assert block is not None
-        block.doc = getattr(cls, "says", f"{cls.__qualname__} of {cls.__module__}.")
+        block.doc = origin(cls, block.name)
         self.found.append(block)
         _, numbers = distinct(nodes)
         for node, number in zip(nodes, numbers, strict=True):
@@ -162,7 +162,7 @@ class Blocks:
             node.arguments = block.arguments(number)
 
     def name(self, cls: type, nodes: list[Node]) -> str:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__.strip("_")).lower()
+        name = snake_case(cls.__name__)
         if name in OPERATIONS or name in RESERVED or name in self.referred:
             name = "unit" if name == "block" else f"{name}_block"
         if name in self.names() or is_plain(cls):
@@ -175,6 +175,18 @@ class Blocks:
                 number += 1
             name = f"{name}_{number}"
         return name
+
+
+def snake_case(name: str) -> str:
+    """A class's name as that of a block."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip("_")).lower()
+
+
+def origin(cls: type, name: str) -> str:
+    """The documentation of a block called `name`: the class that it stands for, unless the name says it."""
+    if is_plain(cls) or re.fullmatch(rf"{re.escape(snake_case(cls.__name__))}(_\d+)?", name):
+        return ""
+    return getattr(cls, "says", f"{cls.__qualname__} of {cls.__module__}.")
 
 
 def is_plain(cls: type) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,21 @@ def test_frozen_parameters_are_reported() -> None:
     module[0].requires_grad_(False)
     (note,) = from_module(module, (3, 16, 16)).notes
     assert note.startswith("`0.weight` and 1 more did not require gradients")
+
+
+def test_a_fixed_kernel_keeps_its_numbers() -> None:
+    across, random = nn.Conv2d(1, 2, (1, 2), bias=False), nn.Conv2d(2, 2, 3)
+    across.weight.data[:] = torch.tensor([0.1, -1.0])
+    module = nn.Sequential(across, random).requires_grad_(False)
+    found = from_module(module, (1, 16, 16))
+    assert "conv(2, pad = valid, bias = false, weight = [[0.1, -1]], trainable = false)" in found.text
+    (note,) = found.notes
+    assert note.startswith("`1.weight` and 1 more did not require gradients")
+    assert torch.equal(archdsl.load(Source("net.arch", found.text))[0].weight, across.weight)
+
+
+@pytest.mark.parametrize("shape", ["[1, T = 16]", "[1, H = 16, W = 16]", "[1, D = 8, H = 8, W = 8]"])
+def test_a_flipped_convolution_is_known_for_each_number_of_axes(shape: str) -> None:
+    source = Source("net.arch", f"model net {{\n    input x{shape}\n    conv(2, 3, flip = true)\n}}\n")
+    sizes = tuple(int(n) for n in re.findall(r"\d+", shape))
+    assert "conv(2, 3, flip = true)" in from_module(archdsl.load(source), sizes).text
