@@ -12,30 +12,26 @@ if TYPE_CHECKING:
     from tests.random_items import Items
 
 
-def words(text: str) -> list[str]:
-    return text.split()
-
-
-SELDOM = words(
-    "attend attention blur concat coordinates differences grn groupnorm layernorm matmul normalize pixel_unshuffle "
-    "relative rmsnorm rotary sine_positions slice softmax split squeeze"
+SELDOM = (
+    "attend.causal attend.stored blur.stride concat.axis coordinates.window_size differences.scale grn.eps "
+    "groupnorm.affine layernorm.affine maps.to matmul. normalize.axis normalize.eps pad.after relative.class_token "
+    "relative.signed relative.step rmsnorm.affine rmsnorm.eps rotary.pairs rotary.temperature "
+    "sine_positions.normalized sine_positions.temperature slice.axis slice.step softmax.axis split.axis squeeze.axis"
 )
-"""The operations some of whose arguments hardly any other item gives."""
+"""Operations, with parameters that other items hardly give."""
 
 
-def giving(name: str) -> dict[str, list[Example]]:
-    """The examples of an operation by the parameters that have other values than their defaults."""
+def giving(name: str, field: str) -> list[Example]:
+    """The examples of an operation that give a parameter another value than its default."""
     cls = OPERATIONS[name]
-    found: dict[str, list[Example]] = {}
-    for example in cls.examples:
-        operation = cls.parse(example.arguments)
-        for field, parameter in cls.fields.items():
-            if parameter.is_required or getattr(operation, field) != parameter.default:
-                found.setdefault(field, []).append(example)
-    return found or {"": list(cls.examples)}
+    if not field:
+        return list(cls.examples)
+    parameter = cls.fields[field]
+    default = None if parameter.is_required else parameter.default
+    return [e for e in cls.examples if getattr(cls.parse(e.arguments), field) != default]
 
 
-CALLS = [(OPERATIONS[name], examples) for name in SELDOM for examples in giving(name).values()]
+CALLS = [(OPERATIONS[name], giving(name, field)) for name, _, field in (one.partition(".") for one in SELDOM.split())]
 
 
 def call(items: Items, flat: bool) -> str:

@@ -523,7 +523,7 @@ class Items:
         """Any item."""
         if self.outside and not flat and self.random.random() < 0.25:
             return self.outer(names)
-        if self.random.random() < 0.06:
+        if self.random.random() < 0.07:
             return random_examples.call(self, flat)
         roll = self.random.random()
         if flat:
