@@ -307,3 +307,22 @@ def test_a_flipped_convolution_is_known_for_each_number_of_axes(shape: str) -> N
     source = Source("net.arch", f"model net {{\n    input x{shape}\n    conv(2, 3, flip = true)\n}}\n")
     sizes = tuple(int(n) for n in re.findall(r"\d+", shape))
     assert "conv(2, 3, flip = true)" in from_module(archdsl.load(source), sizes).text
+
+
+class Sums(nn.Module):
+    """A sum of three branches, and one of two branches and a skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3, 3, kernel) for kernel in (1, 1, 1))
+        self.d, self.e = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.a(x) + self.b(x) + self.c(x))
+        return y + self.d(y) + self.e(y)
+
+
+def test_a_sum_of_several_is_one_item() -> None:
+    text = from_module(Sums(), (3, 8, 8)).text
+    assert "(a: conv(3, 1), b: conv(3, 1), c: conv(3, 1)) -> add -> relu" in text
+    assert "residual { d: conv(3, 1) }" in text
