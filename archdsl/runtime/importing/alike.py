@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.chains import ABSENT, Chain, Many, Node, key
-from archdsl.runtime.importing.layers import default_of
+from archdsl.runtime.importing.layers import default_of, may_replace
 
 WITHOUT = {"shift": 0, "pad": False}
 """The arguments of windows that do not give them."""
@@ -133,7 +133,7 @@ def difference(one: Node, two: Node) -> float | None:
     first, second = a_value(one.name), a_value(two.name)
     found = 0.0
     if first != second:
-        if one.kind != "op" or not (_is_activation(first) and _is_activation(second)):
+        if one.kind != "op" or not may_replace(first, second):
             return None
         found += 0.5
     for name in one.arguments.keys() | two.arguments.keys():
@@ -154,10 +154,6 @@ def _relative(leaf: object, node: Node) -> object:
     """A value of an argument; one that is the number of incoming channels is the same in every module."""
     value = a_value(leaf)
     return "channels" if type(value) is int and value > 1 and value == a_value(node.into) else key(value)
-
-
-def _is_activation(name: object) -> bool:
-    return isinstance(name, str) and OPERATIONS[name].is_activation
 
 
 def merged(pattern: Chain, chain: Chain, before: int) -> Chain:

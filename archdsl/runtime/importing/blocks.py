@@ -13,6 +13,7 @@ from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.alike import CannotMerge, size, unified
 from archdsl.runtime.importing.chains import Chain, Many, Node, structure_key, walk
 from archdsl.runtime.importing.functions import shape_of
+from archdsl.runtime.importing.layers import may_replace
 from archdsl.runtime.importing.network import Scope
 from archdsl.runtime.importing.runs import compact
 from archdsl.runtime.importing.solving import Block, Solver, labels_in
@@ -230,7 +231,7 @@ def skeleton(chain: Chain) -> object:
     return tuple(
         (
             node.kind,
-            "activation" if node.kind == "op" and OPERATIONS[str(node.name)].is_activation else node.name,
+            "activation" if node.kind == "op" and may_replace(node.name, node.name) else node.name,
             None if node.auto else node.label,
             tuple(map(skeleton, node.bodies)),
         )

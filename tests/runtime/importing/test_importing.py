@@ -326,3 +326,20 @@ def test_a_sum_of_several_is_one_item() -> None:
     text = from_module(Sums(), (3, 8, 8)).text
     assert "(a: conv(3, 1), b: conv(3, 1), c: conv(3, 1)) -> add -> relu" in text
     assert "residual { d: conv(3, 1) }" in text
+
+
+class ConvNorm(nn.Module):
+    def __init__(self, act: bool) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.act = nn.ReLU() if act else nn.Identity()
+        self.drop = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.act(self.norm(self.conv(x))))
+
+
+def test_an_identity_in_the_place_of_an_activation_is_a_value_of_one_block() -> None:
+    text = from_module(nn.Sequential(ConvNorm(True), ConvNorm(False)), (3, 8, 8)).text
+    assert "block conv_norm(act) {\n    conv: conv(3, 3) -> norm: batchnorm -> act\n}" in text
+    assert "conv_norm(relu)\n    conv_norm(identity)" in text and "drop" not in text
