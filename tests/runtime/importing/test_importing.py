@@ -343,3 +343,22 @@ def test_an_identity_in_the_place_of_an_activation_is_a_value_of_one_block() -> 
     text = from_module(nn.Sequential(ConvNorm(True), ConvNorm(False)), (3, 8, 8)).text
     assert "block conv_norm(act) {\n    conv: conv(3, 3) -> norm: batchnorm -> act\n}" in text
     assert "conv_norm(relu)\n    conv_norm(identity)" in text and "drop" not in text
+
+
+class Reduced(nn.Module):
+    """Attention of each position to a map of half the size, whose keys are computed first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.reduce, self.kv = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 2, 2), nn.Conv2d(8, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, v = (y.flatten(2).mT.unsqueeze(1) for y in self.kv(self.reduce(x)).chunk(2, 1))
+        y = F.scaled_dot_product_attention(self.q(x).flatten(2).mT.unsqueeze(1), k, v)
+        return y.squeeze(1).mT.reshape(x.shape)
+
+
+def test_attention_of_maps_of_two_sizes_needs_no_tokens() -> None:
+    found = from_module(Reduced(), (8, 8, 8))
+    assert "tokens" not in found.text and "(q, " in found.text
+    assert re.findall(r"(\w+): conv", found.text) == ["q", "reduce", "kv"]
