@@ -362,3 +362,33 @@ def test_attention_of_maps_of_two_sizes_needs_no_tokens() -> None:
     found = from_module(Reduced(), (8, 8, 8))
     assert "tokens" not in found.text and "(q, " in found.text
     assert re.findall(r"(\w+): conv", found.text) == ["q", "reduce", "kv"]
+
+
+class Level(nn.Module):
+    """A level of a U, and those below."""
+
+    def __init__(self, width: int, counts: list[int]) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*(nn.Conv2d(width, width, 3, padding=1) for _ in range(counts[0])))
+        if counts[1:]:
+            self.down, self.below = nn.Conv2d(width, 2 * width, 2, 2), Level(2 * width, counts[1:])
+            self.up = nn.ConvTranspose2d(2 * width, width, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return torch.cat([x, self.up(self.below(self.down(x)))], 1)[:, : x.shape[1]] if hasattr(self, "up") else x
+
+
+class Levels(nn.Module):
+    def __init__(self, *counts: int) -> None:
+        super().__init__()
+        self.level = Level(3, [*counts])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.level(x)
+
+
+def test_nested_modules_of_a_class_are_a_block_that_calls_itself() -> None:
+    text = from_module(Levels(2, 3, 4, 2), (3, 32, 32)).text
+    assert "block level(counts, depth) {" in text and "let count = counts[depth]" in text
+    assert "below: level(counts, depth - 1)" in text and "level: level([2, 4, 3, 2], 3)" in text
