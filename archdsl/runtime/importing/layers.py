@@ -134,6 +134,30 @@ def is_layer(module: nn.Module) -> bool:
     return constructor_name(module) in by_constructor() and not inner
 
 
+def recorded_layers(module: nn.Module) -> Callable[[nn.Module], bool]:
+    """Which modules within one are recorded as one call each: layers, and identities in the place of an activation."""
+    known = {id(part): is_layer(part) for part in module.modules()}
+    empty: dict[tuple[type, str], list[nn.Module]] = {}
+    active: set[tuple[type, str]] = set()
+    for parent in module.modules():
+        for name, child in parent.named_children():
+            if type(child) is nn.Identity:
+                empty.setdefault((type(parent), name), []).append(child)
+            elif type(parent) is not nn.Sequential and is_activation(child):
+                active.add((type(parent), name))
+    known |= {id(child): True for place in active for child in empty.get(place, ())}
+    return lambda part: known.get(id(part), False)
+
+
+def is_activation(module: nn.Module) -> bool:
+    return any(cls.is_activation for cls in by_constructor().get(constructor_name(module), ()))
+
+
+def may_replace(one: object, two: object) -> bool:
+    """Whether an operation can be in the place of another one in a block that gets it as a parameter."""
+    return all(isinstance(name, str) and (name == "identity" or OPERATIONS[name].is_activation) for name in (one, two))
+
+
 def said(
     module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], *, last: bool = False
 ) -> Wording | None:
