@@ -44,8 +44,10 @@ FAMILIES = {
     "s3d": "s3d",
 }
 """All families that torchvision has, too, with models of each kind."""
-SMALLER = {"vgg": 64, "fcn": 128, "deeplabv3": 128, "lraspp": 128, "video_resnet": 56, "s3d": 112}
-"""Sides of images that are smaller than the example's, for a small machine."""
+SIDE = {"H": 128, "W": 128}
+SMALLER = {"vgg": {"H": 64, "W": 64}, "video_resnet": {"H": 56, "W": 56}, "s3d": {"T": 14, "H": 209, "W": 209}}
+SMALLER |= dict.fromkeys(("fcn", "deeplabv3", "lraspp"), SIDE)
+"""Sizes that are smaller than the example's, for a small machine."""
 
 
 class Operators(TorchDispatchMode):
@@ -99,8 +101,7 @@ def operators(model: nn.Module, images: Tensor) -> Counter[str]:
 def measure(family: str, name: str, details: bool) -> None:
     spec = f"{family}:{name}"
     graph = archdsl.check(spec)
-    sizes = {size.name: SMALLER[family] for size in graph.free if family in SMALLER and size.name != "T"}
-    shape = sized_shapes(graph, {**graph.examples, **sizes})[0][0]
+    shape = sized_shapes(graph, {**graph.examples, **SMALLER.get(family, {})})[0][0]
     options = {"init_weights": False} if family in ("googlenet", "inception") else {}
     if family in ("fcn", "deeplabv3", "lraspp"):
         options = {"weights_backbone": None}
