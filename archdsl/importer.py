@@ -7,6 +7,7 @@ precedence. The library that ships with archdsl is `archdsl.specs`.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -34,7 +35,7 @@ class ArchFinder(MetaPathFinder):
         stem = fullname.rpartition(".")[2]
         for folder in sys.path if path is None else path:
             file = Path(folder or ".", f"{stem}.arch")
-            if file.is_file():
+            if os.path.isfile(file):  # unlike that of Path, False where a folder may not be read
                 return spec_from_file_location(fullname, file, loader=ArchLoader(file))
         return None
 

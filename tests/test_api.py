@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -68,6 +69,29 @@ def test_explain_draw_and_build_take_a_spec(file: Path) -> None:
     assert archdsl.explain(file, "a").startswith("a: ")
     assert archdsl.build(file) == archdsl.build(archdsl.check(file))
     assert archdsl.draw(file)._repr_mimebundle_()
+
+
+LONG = "x" * 300
+"""Longer than a file's name may be."""
+
+
+@pytest.mark.parametrize("call", [archdsl.build, archdsl.show, archdsl.explain, archdsl.draw, archdsl.load])
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (NET, r"this is text: `model net \{ …`.*\n.*Source\("),
+        (NET.replace("\n", " ") * 40, "this is text"),
+        ("{", "this is text"),
+        (LONG, "no file or library family"),
+        (f"{LONG}.arch", "file name too long"),
+        (f"{LONG}:{LONG}.arch", "there is no Python package"),
+        ("a\0.arch", "null byte"),
+    ],
+    ids=lambda value: value[:8] if isinstance(value, str) else None,
+)
+def test_what_is_no_name_of_a_spec(call: Callable[..., object], spec: str, said: str) -> None:
+    with pytest.raises(archdsl.SpecError, match=said):
+        call(spec, "a") if call is archdsl.explain else call(spec)
 
 
 def test_export_writes_the_file(file: Path, tmp_path: Path) -> None:

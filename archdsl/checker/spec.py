@@ -5,6 +5,7 @@ Fixes that errors propose are tried here, by checking again.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -91,10 +92,15 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
         where, name = head, tail or None
     else:
         where, name = spec, None
-    path = Path(where)
-    if not path.exists() and (found := in_package(where, diagnostics)) is not None:
+    path, exists = Path(where), os.path.exists(where)  # unlike that of Path, False for what cannot be a name
+    if not exists and _is_text(spec):
+        begins = spec.strip().splitlines()[0]
+        help_ = 'in Python, pass `archdsl.Source("net.arch", text)`; for a command, write the text to a file'
+        diagnostics.error("E0003", f"a SPEC is a name, and this is text: `{begins[:60]} …`", help=help_)
+        diagnostics.stop_on_errors()
+    if not exists and (found := in_package(where, diagnostics)) is not None:
         return found, name
-    if where.endswith(".arch") or "/" in where or path.exists():
+    if where.endswith(".arch") or "/" in where or exists:
         return path, name
     families = library_families()
     if where in families:
@@ -108,13 +114,18 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
         )
     elif _IMPORTED.fullmatch(where) and _folders(package.partition(".")[0]):
         help = f"as a Python import it would be {file}.arch in the folder of the package `{package}`"
-    elif path.with_name(f"{path.name}.arch").exists():
+    elif os.path.exists(f"{where}.arch"):
         help = f"did you mean `{where}.arch`?"
     else:
         help = did_you_mean(where, families) or "the library has: " + ", ".join(families)
     diagnostics.error("E0003", f"there is no file or library family named `{where}`", help=help)
     diagnostics.stop_on_errors()
     raise AssertionError
+
+
+def _is_text(spec: str) -> bool:
+    """Whether a SPEC is no name but what belongs into a file."""
+    return "{" in spec or "\n" in spec.strip()
 
 
 _IMPORTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", re.ASCII)
@@ -142,7 +153,7 @@ def _beside(package: str, file: str) -> Path | None:
     """The path of a file in the folder of a package, if it is there."""
     top, *inner = package.split(".")
     paths = [Path(folder, *inner, file) for folder in _folders(top)]
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _folders(package: str) -> list[str]:

@@ -296,10 +296,10 @@ def find_import(parts: Sequence[str], source: Source) -> Path | None:
 
 
 def real_path(path: Path) -> Path:
-    """The path with its links resolved, or unchanged if they are circular."""
+    """The path with its links resolved, or unchanged if they are circular, or nothing can have this name."""
     try:
         return path.resolve()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return path.absolute()
 
 
