@@ -24,6 +24,7 @@ ONCE_WRONG = [
     "outputs of a block and of training",
     "models of many inputs, one of which trains alone",
     "fixed kernels that are standardised",
+    "a block that takes a tensor for an output of training",
 ]
 PLAINER = {"an output of a block that one call needs in training alone"}
 """Networks whose readable form computes too much in evaluation, so that they have a class for each call."""
