@@ -50,7 +50,8 @@ function crossing(layout, b, at, dot, kind) {
   const [along, across] = aside ? [0, 1] : [1, 0], found = [...at];
   const between = dots(layout, b, kind).filter(({at: other}) => near(other[across], dot[across]) &&
     (other[along] - dot[along]) * (at[along] - other[along]) > 0).length;
-  found[across] = dot[across] + (between ? (kind === "exit" ? 3 + 4 * between : -6 - 4 * between) : 0);
+  const first = kind === "exit" ? dot[across] + 7 : down ? y + HEADING - 2 : x + PAD / 2;  // before the words at points
+  found[across] = between ? first + (kind === "exit" ? 4 : -4) * (between - 1) : dot[across];
   return found;
 }
 
