@@ -83,7 +83,10 @@ class Session:
     async def start(self) -> None:
         await self.client.start_io(sys.executable, "-m", "archdsl", "lsp")
         hover = types.HoverClientCapabilities(content_format=[types.MarkupKind.Markdown])
-        capabilities = types.ClientCapabilities(text_document=types.TextDocumentClientCapabilities(hover=hover))
+        lists = types.CompletionListCapabilities(["commitCharacters", "editRange", "insertTextFormat"])
+        completion = types.CompletionClientCapabilities(completion_list=lists)  # those of VS Code and Neovim
+        document = types.TextDocumentClientCapabilities(hover=hover, completion=completion)
+        capabilities = types.ClientCapabilities(text_document=document)
         await self.client.initialize_async(types.InitializeParams(capabilities))
         self.client.initialized(types.InitializedParams())
         self.process = self.client._server.pid  # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ def lints(graph: Graph, spec_file: SpecFile) -> tuple[Diagnostic, ...]:
         *forgotten_flattens(graph),
         *unused_names(graph),
         *pytorch_order(graph),
-        *uncalled(spec_file),
+        *uncalled(graph, spec_file),
     )
 
 
@@ -214,11 +214,12 @@ def useless_let(let: tree.Let) -> Diagnostic:
 # ---------------------------------------------------------------- unused blocks
 
 
-def uncalled(spec_file: SpecFile) -> Iterator[Diagnostic]:
+def uncalled(graph: Graph, spec_file: SpecFile) -> Iterator[Diagnostic]:
     """Undefined names in blocks of the file that no model of it calls, and that nothing else checks."""
     found = {n: v for n, v in spec_file.names.values.items() if isinstance(v, BlockValue)}
     own = {n: v for n, v in found.items() if v.syntax.span.source is spec_file.source}
-    if len(own) == len(spec_file.models):
+    checked = {id(scope.definition.syntax) for scope in graph.root.scopes() if scope.definition is not None}
+    if all(id(block.syntax) in checked or name in spec_file.models for name, block in own.items()):
         return
     values = [v for v in spec_file.names.values.values() if isinstance(v, MemberValue | FunctionValue)]
     waiting: list[object] = [*(v.syntax for v in values), *(v.syntax for n, v in own.items() if n in spec_file.models)]

@@ -32,9 +32,11 @@ def _complete(ls: Server, document: Document, offset: int) -> types.CompletionLi
     names, delta = _known(ls, document, offset)
     found = completion.completions(source, offset, names, ls.documents.project, delta)
     range = ls.convert.between(source, found.start, offset)
+    defaults = types.CompletionItemDefaults(edit_range=range) if ls.takes_default_ranges else None
     snippets, formats = ls.snippets, ls.completion_formats
-    items = [completion_item(item, range, snippets=snippets, formats=formats) for item in found.items]
-    return types.CompletionList(False, items)
+    own = None if defaults else range
+    items = [completion_item(item, own, snippets=snippets, formats=formats) for item in found.items]
+    return types.CompletionList(False, items, item_defaults=defaults)
 
 
 def _known(ls: Server, document: Document, offset: int) -> tuple[Names, int]:

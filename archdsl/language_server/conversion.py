@@ -127,8 +127,10 @@ def _widened(span: Span) -> Span:
     return span
 
 
-def completion_item(item: Completion, range: types.Range, *, snippets: bool, formats: Formats) -> types.CompletionItem:
-    """A completion; without snippets, its name alone is written."""
+def completion_item(
+    item: Completion, range: types.Range | None, *, snippets: bool, formats: Formats
+) -> types.CompletionItem:
+    """A completion that replaces `range`, None for that of its list; without snippets, its name alone is written."""
     text = item.text or item.name
     is_snippet = item.is_snippet and snippets
     if item.is_snippet and not snippets:
@@ -139,8 +141,9 @@ def completion_item(item: Completion, range: types.Range, *, snippets: bool, for
         detail=item.detail or None,
         documentation=markup(item.doc, formats) if item.doc else None,
         sort_text=f"{item.rank}{item.name}",
-        insert_text_format=types.InsertTextFormat.Snippet if is_snippet else types.InsertTextFormat.PlainText,
-        text_edit=types.TextEdit(range, text),
+        insert_text_format=types.InsertTextFormat.Snippet if is_snippet else None,
+        text_edit=types.TextEdit(range, text) if range is not None else None,
+        text_edit_text=text if range is None and text != item.name else None,
     )
 
 

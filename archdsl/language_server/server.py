@@ -182,6 +182,13 @@ class Server(LanguageServer):
         return bool(self._completion_item is not None and self._completion_item.snippet_support)
 
     @property
+    def takes_default_ranges(self) -> bool:
+        """Whether a list of completions may say once what all of them replace."""
+        found = self.client_capabilities.text_document
+        known = found.completion.completion_list if found is not None and found.completion is not None else None
+        return known is not None and "editRange" in (known.item_defaults or ())
+
+    @property
     def completion_formats(self) -> Formats:
         item = self._completion_item
         return (item.documentation_format or ()) if item is not None else ()

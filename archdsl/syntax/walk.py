@@ -28,23 +28,27 @@ def parts(root: object) -> Iterator[object]:
             stack.extend(part)
             continue
         cls = type(part)
-        inside = _INSIDE.get(cls)
-        if inside is None:
+        inside = _INSIDE.get(cls, _UNKNOWN)
+        if inside is _UNKNOWN:
             inside = _INSIDE[cls] = _fields(cls)
-        if inside:
+        if inside is not None:
             yield part
             stack += [getattr(part, name) for name in inside]
 
 
-_INSIDE: dict[type, tuple[str, ...]] = {}
+_UNKNOWN: tuple[str, ...] = ("",)
+_INSIDE: dict[type, tuple[str, ...] | None] = {}
 """What `_fields` gives, which is asked for each node of a tree."""
 
+LEAVES = {"Source", "Span", "str", "int", "bool", "str | None"}
+"""The types of fields that hold no syntax node."""
 
-def _fields(cls: type) -> tuple[str, ...]:
-    """The fields of a kind of syntax node that hold its children, without names that it only declares."""
+
+def _fields(cls: type) -> tuple[str, ...] | None:
+    """The fields of a kind of syntax node that may hold children, without names that it only declares."""
     if not is_dataclass(cls) or issubclass(cls, Span):
-        return ()
-    return tuple(f.name for f in fields(cls) if (cls, f.name) not in BINDS)
+        return None
+    return tuple(f.name for f in fields(cls) if (cls, f.name) not in BINDS and f.type not in LEAVES)
 
 
 def names(root: object) -> Iterator[tree.Name]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 from lsprotocol import types
@@ -160,10 +160,18 @@ class Document:
             found.setdefault(name, []).append(lens.command)  # type: ignore[arg-type]
         return found
 
-    async def completion(self, place: str) -> set[str]:
+    async def completion(self, place: str) -> Set[str]:
+        return (await self.written(place)).keys()
+
+    async def written(self, place: str) -> dict[str, types.TextEdit]:
+        """What each proposal would write, by its label."""
         params = types.CompletionParams(self.identifier, self.at(place))
         found = await self.client.text_document_completion_async(params)
-        return {item.label for item in found.items}  # type: ignore[union-attr]
+        range = found.item_defaults.edit_range if found.item_defaults is not None else None
+        return {
+            item.label: item.text_edit or types.TextEdit(range, item.text_edit_text or item.label)
+            for item in found.items
+        }
 
 
 def text_of(location: types.Location) -> str:

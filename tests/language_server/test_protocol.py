@@ -308,6 +308,15 @@ async def test_completion_knows_the_place(editor: Editor) -> None:
     assert "residual" in await spec.completion("    §stem:")
 
 
+async def test_a_completion_replaces_what_is_written(editor: Editor) -> None:
+    spec = editor.open("net.arch", TEXT)
+    edit = (await spec.written("uni§t(16)"))["unit"]
+    assert edit.new_text.startswith("unit")
+    assert applied(spec.text, [edit]) == TEXT.replace("unit(16)", f"{edit.new_text}t(16)", 1)
+    edit = (await spec.written("rel§u"))["relu"]
+    assert applied(spec.text, [edit]) == TEXT.replace("relu", "reluu", 1)
+
+
 async def test_the_picture_knows_its_lines(editor: Editor) -> None:
     spec = editor.open("net.arch", TEXT)
     found = await editor.client.protocol.send_request_async("archdsl/preview", {"uri": spec.uri})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.chains import ABSENT, Chain, Many, Node, key
-from archdsl.runtime.importing.layers import default_of
+from archdsl.runtime.importing.layers import default_of, may_replace
 
 WITHOUT = {"shift": 0, "pad": False}
 """The arguments of windows that do not give them."""
@@ -65,11 +65,11 @@ def clone(chain: Chain) -> Chain:
     ]
 
 
-def unified(chains: list[Chain]) -> Chain:
-    """One pattern for all these modules. Raises CannotMerge."""
+def unified(chains: list[Chain], unlike: float = 0.5) -> Chain:
+    """One pattern for all these modules, of which this part may differ. Raises CannotMerge."""
     pattern = lifted(chains[0], 0)
     for before, chain in enumerate(chains[1:], 1):
-        pattern = merged(pattern, chain, before)
+        pattern = merged(pattern, chain, before, unlike)
     return pattern
 
 
@@ -125,7 +125,9 @@ def align(one: Chain, two: Chain) -> tuple[float, list[tuple[int | None, int | N
 
 def difference(one: Node, two: Node) -> float | None:
     """How much two nodes differ; None if they cannot be one."""
-    if one.kind != two.kind or len(one.bodies) != len(two.bodies) or one.names != two.names:
+    if one.kind != two.kind or len(one.bodies) != len(two.bodies):
+        return None
+    if one.names != two.names and {one.names, two.names} != {(), (one.label,)}:  # the label is written in any case
         return None
     same_label = one.label == two.label or (one.auto and two.auto)
     if not same_label or one.weighted != two.weighted:
@@ -133,7 +135,7 @@ def difference(one: Node, two: Node) -> float | None:
     first, second = a_value(one.name), a_value(two.name)
     found = 0.0
     if first != second:
-        if one.kind != "op" or not (_is_activation(first) and _is_activation(second)):
+        if one.kind != "op" or not may_replace(first, second):
             return None
         found += 0.5
     for name in one.arguments.keys() | two.arguments.keys():
@@ -156,18 +158,14 @@ def _relative(leaf: object, node: Node) -> object:
     return "channels" if type(value) is int and value > 1 and value == a_value(node.into) else key(value)
 
 
-def _is_activation(name: object) -> bool:
-    return isinstance(name, str) and OPERATIONS[name].is_activation
-
-
-def merged(pattern: Chain, chain: Chain, before: int) -> Chain:
-    """The pattern with one more module. Raises CannotMerge."""
+def merged(pattern: Chain, chain: Chain, before: int, unlike: float = 0.5) -> Chain:
+    """The pattern with one more module. Raises CannotMerge if more than this part of them differs."""
     if any(n.kind == "residual" for n in pattern) != any(n.kind == "residual" for n in chain):
         conditional = _residual(clone(pattern), chain, before)
         if conditional is not None:
             return conditional
     spent, pairs = align(pattern, chain)
-    if spent > 0.5 * max(size(pattern), size(chain)) and size(pattern) > 0 and size(chain) > 0:
+    if spent > unlike * max(size(pattern), size(chain)) and size(pattern) > 0 and size(chain) > 0:
         raise CannotMerge
     found: Chain = []
     for i, j in pairs:
@@ -186,6 +184,7 @@ def _paired(one: Node, two: Node, before: int) -> Node:
     """A node of the pattern with the same one of one more module."""
     assert isinstance(one.name, Many) and isinstance(one.into, Many) and one.present is not None
     one.auto = one.auto and two.auto
+    one.names = one.names or two.names
     one.name.values.append(two.name)
     one.into.values.append(two.into)
     one.present.append(True)

@@ -136,6 +136,17 @@ def with_position(layouts: Layouts, view: View) -> View:
     return View(made, view.axes)
 
 
+def of_maps(layouts: Layouts, three: list[View]) -> list[View]:
+    """Views of the maps whose positions are in a row in each of these tensors; the same views, if one is of no map."""
+    found = []
+    for view in three:
+        base, row = layouts.maps.get(view.base), axis_of(view.base, 2)
+        if base is None or base in layouts.inside or view.axes[-2] != row:
+            return three
+        found.append(View(base, (*view.axes[:-2], positions(base), view.axes[-1])))
+    return found
+
+
 def swapped(view: View) -> View:
     return View(view.base, (*view.axes[:-2], view.axes[-1], view.axes[-2]))
 
@@ -248,6 +259,8 @@ def mix(
     if not scores.is_softmax or scores.is_turned:
         raise NoOperation("a product of three tensors without a softmax")
     three = [with_position(layouts, divided_by_heads(layouts, view)) for view in (scores.queries, scores.keys, values)]
+    if scores.bias is None:
+        three = of_maps(layouts, three)
     heads = [heads_of(view) for view in three]
     count = heads[0].count
     if len({one.count for one in heads}) > 1 or len({bool(one.around) for one in heads}) > 1:

@@ -13,7 +13,9 @@ from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.alike import CannotMerge, size, unified
 from archdsl.runtime.importing.chains import Chain, Many, Node, structure_key, walk
 from archdsl.runtime.importing.functions import shape_of
+from archdsl.runtime.importing.layers import may_replace
 from archdsl.runtime.importing.network import Scope
+from archdsl.runtime.importing.recursion import nest, recursive
 from archdsl.runtime.importing.runs import compact
 from archdsl.runtime.importing.solving import Block, Solver, labels_in
 
@@ -56,9 +58,27 @@ class Blocks:
                 groups.setdefault(cls, []).append(node)
                 heights[cls] = max(heights.get(cls, 0), height(node))
         for cls in sorted(groups, key=lambda c: heights[c]):
-            for nodes in levels(groups[cls]):
-                self.group(cls, nodes)
+            nested = levels(groups[cls])
+            if (nodes := nest(nested)) is None or not self.recursion(cls, nodes):
+                for nodes in nested:
+                    self.group(cls, nodes)
         return compact(chain)
+
+    def recursion(self, cls: type, nodes: list[Node]) -> bool:
+        """A block that calls itself, of nested modules; whether there is one."""
+        block = Block(self.name(cls, nodes), [], [])
+        widths = [shape_of(node.source.outputs[0])[0] for node in nodes if isinstance(node.source, Scope)]
+        labels = set().union(*(labels_in(node.bodies[0]) for node in nodes))
+        avoid = labels | RESERVED | self.names() | {block.name, "C"}
+        channels: Any = [node.into for node in nodes]
+        known = channels if all(type(c) is int for c in channels) else None
+        if not recursive(block, nodes, Solver(len(nodes), known, widths, hints(nodes), avoid)):
+            return False
+        block.doc = origin(cls, block.name)
+        if isinstance(source := nodes[0].source, Scope):
+            block.ranks = [len(shape_of(value)) - 1 for value in source.inputs]
+        self.found.append(block)
+        return True
 
     def group(self, cls: type, nodes: list[Node]) -> None:
         """The blocks of one class."""
@@ -154,7 +174,7 @@ class Blocks:
         """Makes a block of modules, which become its calls."""
         block = self.attempt(self.name(cls, nodes), nodes)
         assert block is not None
-        block.doc = getattr(cls, "says", f"{cls.__qualname__} of {cls.__module__}.")
+        block.doc = origin(cls, block.name)
         self.found.append(block)
         _, numbers = distinct(nodes)
         for node, number in zip(nodes, numbers, strict=True):
@@ -162,7 +182,7 @@ class Blocks:
             node.arguments = block.arguments(number)
 
     def name(self, cls: type, nodes: list[Node]) -> str:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__.strip("_")).lower()
+        name = snake_case(cls.__name__)
         if name in OPERATIONS or name in RESERVED or name in self.referred:
             name = "unit" if name == "block" else f"{name}_block"
         if name in self.names() or is_plain(cls):
@@ -175,6 +195,18 @@ class Blocks:
                 number += 1
             name = f"{name}_{number}"
         return name
+
+
+def snake_case(name: str) -> str:
+    """A class's name as that of a block."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip("_")).lower()
+
+
+def origin(cls: type, name: str) -> str:
+    """The documentation of a block called `name`: the class that it stands for, unless the name says it."""
+    if is_plain(cls) or re.fullmatch(rf"{re.escape(snake_case(cls.__name__))}(_\d+)?", name):
+        return ""
+    return getattr(cls, "says", f"{cls.__qualname__} of {cls.__module__}.")
 
 
 def is_plain(cls: type) -> bool:
@@ -218,7 +250,7 @@ def skeleton(chain: Chain) -> object:
     return tuple(
         (
             node.kind,
-            "activation" if node.kind == "op" and OPERATIONS[str(node.name)].is_activation else node.name,
+            "activation" if node.kind == "op" and may_replace(node.name, node.name) else node.name,
             None if node.auto else node.label,
             tuple(map(skeleton, node.bodies)),
         )

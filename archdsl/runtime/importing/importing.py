@@ -12,7 +12,7 @@ from torch import nn
 from archdsl.common.units import counted
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
-from archdsl.runtime.importing.layers import is_layer
+from archdsl.runtime.importing.layers import is_layer, recorded_layers
 from archdsl.runtime.importing.making import Made, watching
 from archdsl.runtime.importing.outside import Extern, declare
 from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
@@ -192,9 +192,9 @@ def packages(externs: Sequence[Extern]) -> set[str]:
 
 def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
     """A run of the module. Raises ImportRefused if it fails."""
-    known = {id(part): is_layer(part) for part in module.modules()}  # a fault of that is none of the module's
+    layers = recorded_layers(module)  # a fault of that is none of the module's
     try:
-        return record(module, sizes, batch, lambda part: known.get(id(part), False))
+        return record(module, sizes, batch, layers)
     except ImportRefused:
         raise
     except Exception as error:
@@ -204,13 +204,14 @@ def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
 
 def _trained(module: nn.Module, sizes: list[Size], others: list[Size], evaluated: int) -> tuple[Recording | None, str]:
     """A run in training mode; None if it has no more outputs than those in evaluation, or fails, and why."""
+    layers = recorded_layers(module)
     for part in module.modules():
         part.training = not is_layer(part)  # layers give the same sizes in evaluation, and sooner
     try:
-        first = record(module, sizes, BATCHES[0], is_layer)
+        first = record(module, sizes, BATCHES[0], layers)
         if len(first.outputs) <= evaluated:
             return None, ""
-        combine(first, record(module, others, BATCHES[1], is_layer))
+        combine(first, record(module, others, BATCHES[1], layers))
     except Exception as error:  # what it computes in evaluation can be said, and that is what is proved
         return None, f"; it cannot run in training mode at this size: {_first_line(error)}"
     finally:

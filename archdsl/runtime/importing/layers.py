@@ -7,7 +7,7 @@ layer's if its PyTorch form has the same arguments as the layer; all others of t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ from torch import nn
 
 from archdsl.dims import DimError
 from archdsl.ops import OPERATIONS, Operation, helpers
-from archdsl.ops.base import Rules, Shape
+from archdsl.ops.base import Example, Rules, Shape
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import Argument, ModuleForm
 from archdsl.ops.sizes import collapse
@@ -61,16 +61,32 @@ class Wording:
 
 @cache
 def by_constructor() -> Mapping[str, tuple[type[Operation], ...]]:
-    """The operations by the PyTorch class or helper class that they become, found by their examples."""
+    """The operations by the PyTorch class or helper class that they become, found by calls like their examples."""
     found: dict[str, list[type[Operation]]] = {}
     for cls in OPERATIONS.values():
-        for example in cls.examples:
-            operation = cls.parse(example.arguments)
-            outputs = operation.infer(example.inputs, Rules())
-            for form in (operation.torch(example.inputs, outputs), operation.torch_last(example.inputs, outputs)):
+        for arguments, shapes in (call for example in cls.examples for call in _like(cls, example)):
+            try:
+                operation = cls.parse(arguments)
+                outputs = operation.infer(shapes, Rules())
+            except (OperationError, DimError):  # not for a tensor with so many axes
+                continue
+            for form in (operation.torch(shapes, outputs), operation.torch_last(shapes, outputs)):
                 if isinstance(form, ModuleForm) and cls not in found.setdefault(form.constructor, []):
                     found[form.constructor].append(cls)
     return {name: tuple(classes) for name, classes in found.items()}
+
+
+def _like(cls: type[Operation], example: Example) -> Iterator[tuple[Mapping[str, object], tuple[Shape, ...]]]:
+    """The call of an example, those with one switch turned, and all of them for signals, maps and volumes."""
+    switches = [name for name in cls.fields if isinstance(default_of(cls, name), bool)]
+    turned = [{**example.arguments, n: not example.arguments.get(n, default_of(cls, n))} for n in switches]
+    several = [example.inputs]
+    if len(example.inputs) == 1 and len(example.inputs[0]) > 1:
+        first, *_, last = example.inputs[0]
+        several += [((first, *[last] * rank),) for rank in (1, 2, 3) if rank + 1 != len(example.inputs[0])]
+    for shapes in several:
+        for arguments in (example.arguments, *turned):
+            yield arguments, shapes
 
 
 def class_name(module: nn.Module) -> str:
@@ -116,6 +132,30 @@ def is_layer(module: nn.Module) -> bool:
         return plain or isinstance(module, nn.MultiheadAttention)
     inner = any(module.children()) and not isinstance(module, nn.MultiheadAttention)
     return constructor_name(module) in by_constructor() and not inner
+
+
+def recorded_layers(module: nn.Module) -> Callable[[nn.Module], bool]:
+    """Which modules within one are recorded as one call each: layers, and identities in the place of an activation."""
+    known = {id(part): is_layer(part) for part in module.modules()}
+    empty: dict[tuple[type, str], list[nn.Module]] = {}
+    active: set[tuple[type, str]] = set()
+    for parent in module.modules():
+        for name, child in parent.named_children():
+            if type(child) is nn.Identity:
+                empty.setdefault((type(parent), name), []).append(child)
+            elif type(parent) is not nn.Sequential and is_activation(child):
+                active.add((type(parent), name))
+    known |= {id(child): True for place in active for child in empty.get(place, ())}
+    return lambda part: known.get(id(part), False)
+
+
+def is_activation(module: nn.Module) -> bool:
+    return any(cls.is_activation for cls in by_constructor().get(constructor_name(module), ()))
+
+
+def may_replace(one: object, two: object) -> bool:
+    """Whether an operation can be in the place of another one in a block that gets it as a parameter."""
+    return all(isinstance(name, str) and (name == "identity" or OPERATIONS[name].is_activation) for name in (one, two))
 
 
 def said(
@@ -193,6 +233,8 @@ def _plain(value: object) -> object:
 
 
 MISSING = object()
+FEW_NUMBERS = 49
+"""A kernel of up to so many numbers is written down if it is fixed."""
 
 
 def value_of(module: nn.Module, attribute: str) -> Any:
@@ -236,7 +278,38 @@ def _as(
         elif same(arguments.get(field, MISSING), 0):  # no padding has a word
             words = (word for word in cls.words(field) if wrong({**arguments, field: word}) is None)
             arguments[field] = next(words, 0)
-    return Wording(cls.name, arguments)
+    return Wording(cls.name, _given_kernel(cls, arguments, module, wrong))
+
+
+def _given_kernel(
+    cls: type[Operation],
+    arguments: Mapping[str, object],
+    module: nn.Module,
+    wrong: Callable[[Mapping[str, object]], str | None],
+) -> Mapping[str, object]:
+    """The arguments with the numbers of a frozen layer's kernel, if it is one for all channels, and small."""
+    tensors = dict(module.named_parameters(recurse=False))
+    weight = tensors.get("weight")
+    if weight is None or weight.is_meta or weight.ndim < 3 or any(t.requires_grad for t in tensors.values()):
+        return arguments
+    kernel = weight.detach()[0, 0]
+    if kernel.numel() > FEW_NUMBERS or not torch.equal(weight, kernel.expand_as(weight)):
+        return arguments
+    if any(bool(tensor.any()) for name, tensor in tensors.items() if name != "weight"):
+        return arguments  # beside a given kernel the bias starts at 0
+    rest = {name: value for name, value in arguments.items() if name != "kernel"}
+    given = {**rest, "weight": _numbers(kernel.tolist()), "trainable": False}
+    return arguments if wrong(given) is not None else given
+
+
+def _numbers(values: Any) -> Any:
+    """Nested numbers as a spec has them: whole ones as ints, others as the shortest that are the same float32."""
+    if isinstance(values, list):
+        return tuple(map(_numbers, values))
+    if values.is_integer():
+        return int(values)
+    short = float(f"{values:.7g}")
+    return short if torch.tensor(short).item() == values else float(f"{values:.9g}")
 
 
 def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[dict[str, object]]:

@@ -45,6 +45,8 @@ class Layouts:
         """`start` gives the argument for the initial value of a parameter that has one number, `numbers` a buffer."""
         self.views: dict[Value, View] = {}
         self.inside: dict[Value, Item] = {}
+        self.maps: dict[Value, Value] = {}
+        """The maps of tensors that have their positions in a row."""
         self.moved: list[Item] = []
         self.divided: dict[object, list[Value]] = {}
         """The parts of tensors that were split in the module that runs."""
@@ -98,7 +100,7 @@ class Layouts:
     def settle(self, view: View, *, anyhow: bool = True) -> View | None:
         """A view that only permutes the axes of a tensor; None if there is none. See `Settling`."""
         known = len(self.moved)
-        found = Settling(self.moved, self.inside).settled(view, anyhow=anyhow)
+        found = Settling(self.moved, self.inside, self.maps).settled(view, anyhow=anyhow)
         if found is None:
             del self.moved[known:]
         return found

@@ -366,6 +366,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             if self.inside[-1].module is not module:
                 return
             call = self.inside.pop()
+            if not call.inputs and type(module) is nn.Identity:
+                return
             if not call.inputs and call.arguments:
                 self.derive(call.name, call.arguments, [*tensors_in(result)], module)
                 return

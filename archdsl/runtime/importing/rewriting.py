@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from math import isclose, sqrt
 
+from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.recording import Value
@@ -15,6 +18,8 @@ def rewrite(network: Network) -> None:
         pass
     fold_scales(network.root)
     network.connect()
+    for scope in network.root.scopes():
+        flatten_sums(scope)
     hoist(network.root)
     grow(network)
     network.connect()
@@ -58,6 +63,40 @@ def fold_scales(root: Scope) -> None:
             member.arguments = rest if isclose(scale, 1 / sqrt(each), rel_tol=1e-6) else {**rest, "scale": scale}
             member.inputs = [by.inputs[0], *member.inputs[1:]]
             scope.members.remove(by)
+
+
+def flatten_sums(scope: Scope) -> None:
+    """Writes sums of sums, (a + b) + c, as one, unless the tensors flow from each other, as beside a skip."""
+    users: Counter[Value] = Counter(value for member in scope.members for value in member.inputs)
+    users.update(scope.outputs)
+    sums = [m for m in scope.members if isinstance(m, Item) and m.outside is None and OPERATIONS[m.operation].is_sum]
+    by = {m.outputs[0]: m for m in sums if not m.path and not m.arguments and users[m.outputs[0]] == 1}
+    made = {value: member for member in scope.members for value in member.outputs}
+    inner: set[int] = set()
+    for member in sums:
+        before = by.get(member.inputs[0])
+        if before is None or member.arguments:
+            continue
+        parts = [*before.inputs, *member.inputs[1:]]
+        if not any(_sources(made, part) & set(parts) for part in parts):
+            member.inputs = parts
+            inner.add(id(before))
+    if inner:
+        scope.members = [member for member in scope.members if id(member) not in inner]
+
+
+def _sources(made: Mapping[Value, Item | Scope], value: Value) -> set[Value]:
+    """The tensors from which one is computed within a scope; itself, if it is a parameter."""
+    if value in made and not made[value].inputs:
+        return {value}
+    found: set[Value] = set()
+    stack = [value]
+    while stack:
+        member = made.get(stack.pop())
+        new = [v for v in member.inputs if v not in found] if member is not None else []
+        found.update(new)
+        stack += new
+    return found
 
 
 MERGES = frozenset({"add", "mul", "sub", "maximum", "concat"})

@@ -15,6 +15,8 @@ from archdsl.runtime.importing.layers import default_of, same
 
 FACTORS = (2, 3, 4, 5, 6, 8, 16)
 """The factors by which one width may follow from another."""
+FEW_PAIRS = 3
+"""So few numbers may differ from the channels by the same number by accident."""
 NAMES = {"out": "width", "pad": "padding", "p": "rate", "r": "factor", "n": "parts", "to": "size"}
 """The names of parameters that come from arguments with another name."""
 
@@ -28,6 +30,8 @@ class Parameter:
     default: object = ABSENT
     is_width: bool = False
     """Whether it is a number of channels or features."""
+    unneeded: list[int] = field(default_factory=list)
+    """The modules that need no value of it."""
 
     @property
     def has_default(self) -> bool:
@@ -50,6 +54,8 @@ class Block:
     """The number of positions' axes of each input."""
     flags: int = 0
     """How many parameters only say whether an item is there."""
+    lets: list[str] = field(default_factory=list)
+    """Names for elements of lists, before all else."""
 
     def default(self, name: str) -> object:
         return next(p.default for p in self.parameters if p.name == name)
@@ -95,6 +101,7 @@ class Solver:
         for parameter in self.parameters:  # what a module does not need gets any value
             used = next(value for value in parameter.values if value is not ABSENT)
             spare = parameter.default if parameter.has_default else used
+            parameter.unneeded = [i for i, value in enumerate(parameter.values) if value is ABSENT]
             parameter.values = [spare if value is ABSENT else value for value in parameter.values]
         return solved
 
@@ -132,6 +139,11 @@ class Solver:
         whole = all(type(value) is int for value in values)
         if whole and (text := self.expression(leaf, there, into)) is not None:
             return Text(text)
+        if whole and node is not None and not width_argument(node, argument) and len(there) > FEW_PAIRS:
+            pairs: list[tuple[Any, Any]] = [(into.values[i], leaf.values[i]) for i in there]
+            apart = {before - n for before, n in pairs if type(before) is int}
+            if len(apart) == 1 and 0 < min(apart) < min(n for _, n in pairs):
+                return Text(f"it.channels - {apart.pop()}")
         return Text(self.parameter(leaf, argument, path, node).name)
 
     def listed(

@@ -11,10 +11,10 @@ from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
 from archdsl.runtime.importing.joining import combined, in_sight, is_deep, number_labels
 from archdsl.runtime.importing.network import Item, Scope
+from archdsl.runtime.importing.ordering import Member, as_registered, is_region, needed, own_name
 from archdsl.runtime.importing.recording import Value
 from archdsl.runtime.refusal import ImportRefused
 
-Member = Item | Scope
 GENERIC = frozenset({"act", "activation", "flatten"})
 """Names of layers that say no more than their operations."""
 
@@ -26,11 +26,6 @@ class Body:
     chain: Chain
     inputs: list[str] = field(default_factory=list)
     outputs: list[tuple[str, str]] = field(default_factory=list)
-
-
-def is_region(member: Member) -> bool:
-    """Whether a member is no module of its own, but windows in one."""
-    return isinstance(member, Scope) and member.cut is not None
 
 
 def is_attention(member: Member) -> bool:
@@ -50,14 +45,6 @@ def structure(scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] 
     return Structure(scope, inputs, outputs).body()
 
 
-def own_name(path: str, scope: Scope) -> str:
-    """The name of a module below a scope, relative to that scope."""
-    prefix = f"{scope.path}." if scope.path else ""
-    if not path.startswith(prefix):
-        raise ImportRefused(f"it is called by `{scope.path}`, of which it is no part", path)
-    return path[len(prefix) :]
-
-
 class Structure:
     """Makes the chains of one scope."""
 
@@ -67,7 +54,7 @@ class Structure:
         self.results = [value for _, value in outputs] if outputs is not None else list(scope.outputs)
         if not self.results:
             raise ImportRefused("nothing uses its results", scope.path, scope.line)
-        members = needed(scope, self.results)
+        members = as_registered(needed(scope, self.results), scope)
         self.learned: dict[Value, list[Member]] = {}
         """Parameters, and values computed from parameters alone: each is written where it is used."""
         for member in members:
@@ -481,18 +468,3 @@ def plain_name(node: Node) -> str:
 
 def sizes_of(value: Value) -> list[tuple[int, ...]]:
     return [shape[2:] for shape in value.shapes]
-
-
-def needed(scope: Scope, results: Iterable[Value]) -> list[Member]:
-    """The members of a scope on which its results depend, in order."""
-    wanted = set(results)
-    kept: list[Member] = []
-    for member in reversed(scope.members):
-        if wanted & set(member.outputs):
-            kept.append(member)
-            if not member.inputs and isinstance(member, Scope):
-                raise ImportRefused("it takes no tensor", member.path, member.line)
-            wanted |= set(member.inputs)
-        elif member.weighted:
-            raise ImportRefused("its result is not used", member.path, member.line)
-    return kept[::-1]

@@ -132,7 +132,28 @@ class Translator:
         if isinstance(only, Item) and not only.weighted and not only.path and len(only.inputs) == 1:
             only.path = call.path  # a layer of the user's own
             return [only]
-        return [inner] if inner.members else []
+        return [*self.turned_before(call, inner), inner] if inner.members else []
+
+    def turned_before(self, call: ScopeCall, inner: Scope) -> list[Item]:
+        """The permutations of what enters a module, taken out of it: those that its caller has made.
+
+        A permutation becomes an item where the first layer needs it, which may be within the module.
+        """
+        bases = []
+        for value in call.taken:
+            first = next(
+                (m for m in call.members if value in (m.taken if isinstance(m, ScopeCall) else m.inputs)), None
+            )
+            if isinstance(first, ScopeCall) or (first is not None and first.module is not None):
+                bases.append(self.layouts.view(value).base)
+        turned = [m for m in inner.members if isinstance(m, Item) and m.operation == "permute" and m.inputs[0] in bases]
+        found = []
+        for item in turned:
+            others = sum(item.inputs[0] in other.inputs for other in inner.items())
+            if others == 1 and item.inputs[0] not in self.layouts.inside and len(inner.members) > 1:
+                inner.members.remove(item)
+                found.append(item)
+        return found
 
     def recognised(self, call: ScopeCall, found: Wording, is_last: bool) -> list[Item | Scope]:
         """The layer that a module writes out."""
@@ -235,7 +256,10 @@ class Translator:
             raise NoOperation(f"`{call.name}` changes a part of a tensor")
         if on_scores(layouts, call) or lowest(layouts, call):
             return
-        if isinstance(call.module, nn.Flatten | nn.Unflatten):
+        if type(call.module) is nn.Identity:  # in the place of an activation
+            view = layouts.view(call.inputs[0])
+            layouts.add(Item("identity", {}, [view.base], [layouts.made_like(call.results[0], view)], call.path))
+        elif isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
         elif isinstance(call.module, ZERO_PADS | nn.Softmax):
             MOVERS["pad" if isinstance(call.module, ZERO_PADS) else "softmax"](layouts, call)

@@ -69,7 +69,7 @@ class Writer:
         if block.outputs:
             body.append("output " + ", ".join(label for _, label in block.outputs))
         doc = [quote(block.doc)] if block.doc else []
-        return "\n".join([f"{head} {{", *indented([*doc, *lines, *body]), "}", ""])
+        return "\n".join([f"{head} {{", *indented([*doc, *lines, *block.lets, *body]), "}", ""])
 
     def of_model(self) -> str:
         model = self.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,106 @@ def test_frozen_parameters_are_reported() -> None:
     module[0].requires_grad_(False)
     (note,) = from_module(module, (3, 16, 16)).notes
     assert note.startswith("`0.weight` and 1 more did not require gradients")
+
+
+def test_a_fixed_kernel_keeps_its_numbers() -> None:
+    across, random = nn.Conv2d(1, 2, (1, 2), bias=False), nn.Conv2d(2, 2, 3)
+    across.weight.data[:] = torch.tensor([0.1, -1.0])
+    module = nn.Sequential(across, random).requires_grad_(False)
+    found = from_module(module, (1, 16, 16))
+    assert "conv(2, pad = valid, bias = false, weight = [[0.1, -1]], trainable = false)" in found.text
+    (note,) = found.notes
+    assert note.startswith("`1.weight` and 1 more did not require gradients")
+    assert torch.equal(archdsl.load(Source("net.arch", found.text))[0].weight, across.weight)
+
+
+@pytest.mark.parametrize("shape", ["[1, T = 16]", "[1, H = 16, W = 16]", "[1, D = 8, H = 8, W = 8]"])
+def test_a_flipped_convolution_is_known_for_each_number_of_axes(shape: str) -> None:
+    source = Source("net.arch", f"model net {{\n    input x{shape}\n    conv(2, 3, flip = true)\n}}\n")
+    sizes = tuple(int(n) for n in re.findall(r"\d+", shape))
+    assert "conv(2, 3, flip = true)" in from_module(archdsl.load(source), sizes).text
+
+
+class Sums(nn.Module):
+    """A sum of three branches, and one of two branches and a skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3, 3, kernel) for kernel in (1, 1, 1))
+        self.d, self.e = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.a(x) + self.b(x) + self.c(x))
+        return y + self.d(y) + self.e(y)
+
+
+def test_a_sum_of_several_is_one_item() -> None:
+    text = from_module(Sums(), (3, 8, 8)).text
+    assert "(a: conv(3, 1), b: conv(3, 1), c: conv(3, 1)) -> add -> relu" in text
+    assert "residual { d: conv(3, 1) }" in text
+
+
+class ConvNorm(nn.Module):
+    def __init__(self, act: bool) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.act = nn.ReLU() if act else nn.Identity()
+        self.drop = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.act(self.norm(self.conv(x))))
+
+
+def test_an_identity_in_the_place_of_an_activation_is_a_value_of_one_block() -> None:
+    text = from_module(nn.Sequential(ConvNorm(True), ConvNorm(False)), (3, 8, 8)).text
+    assert "block conv_norm(act) {\n    conv: conv(3, 3) -> norm: batchnorm -> act\n}" in text
+    assert "conv_norm(relu)\n    conv_norm(identity)" in text and "drop" not in text
+
+
+class Reduced(nn.Module):
+    """Attention of each position to a map of half the size, whose keys are computed first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.reduce, self.kv = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 2, 2), nn.Conv2d(8, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, v = (y.flatten(2).mT.unsqueeze(1) for y in self.kv(self.reduce(x)).chunk(2, 1))
+        y = F.scaled_dot_product_attention(self.q(x).flatten(2).mT.unsqueeze(1), k, v)
+        return y.squeeze(1).mT.reshape(x.shape)
+
+
+def test_attention_of_maps_of_two_sizes_needs_no_tokens() -> None:
+    found = from_module(Reduced(), (8, 8, 8))
+    assert "tokens" not in found.text and "(q, " in found.text
+    assert re.findall(r"(\w+): conv", found.text) == ["q", "reduce", "kv"]
+
+
+class Level(nn.Module):
+    """A level of a U, and those below."""
+
+    def __init__(self, width: int, counts: list[int]) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*(nn.Conv2d(width, width, 3, padding=1) for _ in range(counts[0])))
+        if counts[1:]:
+            self.down, self.below = nn.Conv2d(width, 2 * width, 2, 2), Level(2 * width, counts[1:])
+            self.up = nn.ConvTranspose2d(2 * width, width, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return torch.cat([x, self.up(self.below(self.down(x)))], 1)[:, : x.shape[1]] if hasattr(self, "up") else x
+
+
+class Levels(nn.Module):
+    def __init__(self, *counts: int) -> None:
+        super().__init__()
+        self.level = Level(3, [*counts])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.level(x)
+
+
+def test_nested_modules_of_a_class_are_a_block_that_calls_itself() -> None:
+    text = from_module(Levels(2, 3, 4, 2), (3, 32, 32)).text
+    assert "block level(counts, depth) {" in text and "let count = counts[depth]" in text
+    assert "below: level(counts, depth - 1)" in text and "level: level([2, 4, 3, 2], 3)" in text

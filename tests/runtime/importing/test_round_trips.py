@@ -17,8 +17,15 @@ FAMILIES = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "specs
 MODELS = (
     *("alexnet:alexnet", "autoencoder:autoencoder", "convmixer:convmixer_1536_20", "convnext:convnext_tiny"),
     *("convnextv2:convnextv2_atto", "dcgan:discriminator", "dcgan:generator", "deeplabv3:deeplabv3_resnet50"),
-    *("densenet:densenet121", "efficientnet:efficientnet_b0", "fcn:fcn_resnet50", "googlenet:googlenet"),
-    *("inception:inception_v3", "lenet:lenet", "mnasnet:mnasnet0_5", "mobilenet:mobilenet_v2"),
+    *(
+        "densenet:densenet121",
+        "edges:edges",
+        "efficientnet:efficientnet_b0",
+        "fcn:fcn_resnet50",
+        "googlenet:googlenet",
+    ),
+    *("inception:inception_v3", "lenet:lenet", "mixer:mixer_s16_224", "mnasnet:mnasnet0_5"),
+    *("mobilenet:mobilenet_v2", "mobilevit:mobilevit_xxs", "s3d:s3d"),
     *("poolformer:poolformer_s12", "regnet:regnet_x_400mf", "resnet:resnet18", "shufflenet:shufflenet_v2_x0_5"),
     *("squeezenet:squeezenet1_1", "unet:unet", "vgg:vgg11_bn", "video_resnet:mc3_18"),
     "vit:vit_b_32",
