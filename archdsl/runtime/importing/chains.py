@@ -46,8 +46,8 @@ class Node:
     `bodies` are its branches. residual: `bodies` are the skip and the body; dense: the body. ref: of the tensor `name`.
     windows: what windows or grids (`name`) of a map flow through.
     share: places the item of its body under `name`; call: calls what is shared as `name`. repeat:
-    `arguments["count"]` times. for: from `arguments["first"]` on, `arguments["count"]` times. if:
-    `arguments["condition"]`.
+    `arguments["count"]` times. for: from `arguments["first"]` on, `arguments["count"]` times, or `name` in
+    `arguments["table"]`. if: `arguments["condition"]`.
     """
 
     kind: Kind

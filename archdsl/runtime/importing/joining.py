@@ -38,6 +38,27 @@ def combined(node: Node, branches: list[Chain], into: int | None, named: bool = 
     return [Node("parallel", bodies=branches, into=into), node]
 
 
+LONGEST = 3
+"""So many items, the name of a tensor among them, read well as a branch."""
+
+
+def inlined(chain: Chain) -> Chain:
+    """A chain in which what begins with a name, and only goes into a parallel, is a branch: (a, b -> upsample(2))."""
+    found: Chain = []
+    for node in chain:
+        if node.kind in ("parallel", "residual", "dense"):
+            node.bodies = [inlined(body) for body in node.bodies]
+        start = next((i for i in range(len(found) - 1, -1, -1) if found[i].kind == "ref"), None)
+        if node.kind == "parallel" and node.bodies.count([]) == 1 and start is not None:
+            at, run = node.bodies.index([]), found[start:]
+            plain = all(n.kind in ("op", "use", "call") for n in run[1:]) and not any(n.names for n in run)
+            if plain and 1 < len(run) <= LONGEST and all(n.kind == "ref" for b in node.bodies[:at] for n in b):
+                del found[start:]
+                node.bodies[at], node.into = run, None
+        found.append(node)
+    return found
+
+
 def takes_nothing(branch: Chain) -> bool:
     """Whether a branch begins with a parameter."""
     return bool(branch) and branch[0].kind == "op" and OPERATIONS[str(branch[0].name)].inputs == "none"

@@ -23,6 +23,28 @@ def rewrite(network: Network) -> None:
     hoist(network.root)
     grow(network)
     network.connect()
+    order_outputs(network.root)
+
+
+def order_outputs(root: Scope) -> None:
+    """Gives the results of modules in the order in which others take them all, so that they flow on.
+
+    Modules of a class have one order.
+    """
+    orders: dict[tuple[type, int], Counter[tuple[int, ...]]] = {}
+    for scope in root.scopes():
+        taken = [m for m in scope.members if isinstance(m, Scope) and len(m.inputs) > 1]
+        for member in scope.members:
+            if not isinstance(member, Scope) or len(member.outputs) < 2:
+                continue
+            place = {value: i for i, value in enumerate(member.outputs)}
+            for user in taken:
+                if {*user.inputs} == {*place}:
+                    kind = (type(member.module), len(place))
+                    orders.setdefault(kind, Counter())[tuple(place[value] for value in user.inputs)] += 1
+    for scope in root.scopes():
+        if scope is not root and (found := orders.get((type(scope.module), len(scope.outputs)))):
+            scope.outputs = [scope.outputs[i] for i in found.most_common(1)[0][0]]
 
 
 def lift(scope: Scope) -> bool:

@@ -25,6 +25,10 @@ def compact(chain: Chain) -> Chain:
             at += int(str(steps.arguments["count"]))
             continue
         period, rounds = best(chain, at)
+        if rounds == 1 and (numbered := table(chain, at)) is not None:
+            found.append(numbered[0])
+            at += numbered[1]
+            continue
         if rounds > 1 and not is_late(chain, at, period, rounds):
             for start in range(at + period, at + period * rounds, period):
                 differing(chain[at : at + period], chain[start : start + period])
@@ -41,6 +45,43 @@ def differing(first: Chain, other: Chain) -> None:
     for one, two in zip(walk(first), walk(other), strict=True):
         if one.into != two.into:
             one.into = None
+
+
+FEWEST = 4
+"""So few calls with one number each are written out."""
+WIDEST = 110
+"""The longest list of numbers in the head of a loop, in characters."""
+
+
+def table(chain: Chain, at: int) -> tuple[Node, int] | None:
+    """A loop over the numbers in which alone calls of one block differ, and how many calls it is; None for a few."""
+    part: list[Node] = chain[at : at + 1]
+    name = ""
+    while at + len(part) < len(chain) and (differ := difference(part[0], node := chain[at + len(part)])) is not None:
+        counted = distance(part[:1], [node])
+        if len({name, *differ} - {""}) > 1 or counted not in ((len(part),) if own_labels(part[:1]) else (0,)):
+            break
+        name = name or "".join(differ)
+        part.append(node)
+    numbers = [node.arguments.get(name) for node in part]
+    text = f"[{', '.join(map(str, numbers))}]"
+    if len(part) < FEWEST or not all(type(n) is int for n in numbers) or len(text) > WIDEST:
+        return None
+    steps = loop(part[:1], part[1:2], len(part))
+    for other in part[1:]:
+        differing(part[:1], [other])
+    part[0].arguments[name] = Text(name)
+    first = {"first": steps.arguments["first"]} if steps.kind == "for" else {}
+    return Node("for", name, {**first, "table": Text(text)}, steps.bodies, into=steps.into), len(part)
+
+
+def difference(one: Node, two: Node) -> list[str] | None:
+    """The arguments in which two calls of a block differ; None if they are no such calls."""
+    if one.kind != "use" or two.kind != "use" or one.name is not two.name or one.names or two.names:
+        return None
+    if is_labelled(one) != is_labelled(two) or masked([one])[0][3] != masked([two])[0][3]:  # type: ignore[index]
+        return None
+    return [k for k, v in one.arguments.items() if key(v) != key(two.arguments[k])]
 
 
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5)

@@ -410,5 +410,6 @@ def _flow(chain: Chain, at: int, module: int, entry: Sequence[object] | None) ->
 
 
 def labels_in(chain: Chain) -> set[str]:
-    """All labels and names of tensors in a chain."""
-    return {name for node in walk(chain) for name in (node.label, *node.names) if name}
+    """All labels, names of tensors and of the numbers of loops in a chain."""
+    loops = {str(node.name) for node in walk(chain) if node.kind == "for"}
+    return {name for node in walk(chain) for name in (node.label, *node.names) if name} | loops

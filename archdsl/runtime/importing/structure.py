@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
-from archdsl.runtime.importing.joining import combined, in_sight, is_deep, number_labels
+from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.ordering import Member, as_registered, is_region, needed, own_name
 from archdsl.runtime.importing.recording import Value
@@ -249,6 +249,7 @@ class Structure:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
             chain = self.straight(self.order)
+        chain = inlined(chain)
         if self.common:
             chain = self.with_common(chain)
         number_labels(chain)

@@ -101,7 +101,7 @@ class Writer:
                 found.extend(self.statement(node))
                 continue
             text, kind = self.item(node), kind_of(node)
-            is_long = "\n" in text or len(" -> ".join([*line, text])) > WIDTH - 8
+            is_long = "\n" in text or len(" -> ".join([*line, text]).rpartition("\n")[2]) > WIDTH - 8
             if named & references(node):
                 end()
             if kinds[-1:] not in (["parallel"], ["ref"]) and (is_long or begins_line(kind, kinds)):
@@ -125,6 +125,12 @@ class Writer:
         body = self.lines(node.bodies[0])
         if node.kind == "repeat":
             head = f"repeat {value_text(node.arguments['count'])}"
+        elif "table" in node.arguments:
+            numbers = value_text(node.arguments["table"])
+            if "first" in node.arguments:
+                first = node.arguments["first"]
+                numbers = f"enumerate({numbers}, {first})" if first else f"enumerate({numbers})"
+            head = f"for {'i, ' if 'first' in node.arguments else ''}{node.name} in {numbers}"
         elif node.kind == "for":
             first, count = node.arguments["first"], node.arguments["count"]
             head = f"for i in {span_text(first, count)}"
@@ -197,7 +203,7 @@ class Writer:
     def parallel(self, node: Node) -> str:
         branches = [self.branch(body) for body in node.bodies]
         one = f"({', '.join(branches)})"
-        if "\n" not in one and len(one) <= WIDTH - 16:
+        if "\n" not in one and len(one) <= WIDTH - 8:
             return one
         return "\n".join(["(", *indented(f"{branch}," for branch in branches), ")"])
 
@@ -306,6 +312,8 @@ def kind_of(node: Node) -> str:
 def begins_line(kind: str, before: list[str]) -> bool:
     """Whether an item begins a line after these."""
     if not before:
+        return False
+    if before == ["parallel", "merge"] and kind in ("use", "weighted"):
         return False
     if kind in ("ref", "call", "use", "body", "residual", "dense", "windows", "pooling", "window"):
         return True

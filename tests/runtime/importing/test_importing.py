@@ -392,3 +392,33 @@ def test_nested_modules_of_a_class_are_a_block_that_calls_itself() -> None:
     text = from_module(Levels(2, 3, 4, 2), (3, 32, 32)).text
     assert "block level(counts, depth) {" in text and "let count = counts[depth]" in text
     assert "below: level(counts, depth - 1)" in text and "level: level([2, 4, 3, 2], 3)" in text
+
+
+class Gated(nn.Module):
+    """A convolution that passes a tensor on, and adds to a sum of all that were passed."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(4, 4, 3, padding=dilation, dilation=dilation)
+
+    def forward(self, x: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.conv(x).tanh()
+        return total + y, x + y
+
+
+class Stack(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(1, 4, 1)
+        self.layers = nn.ModuleList(Gated(dilation) for dilation in (1, 2, 4, 1, 3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = total = self.first(x)
+        for layer in self.layers:
+            total, x = layer(x, total)
+        return total + x
+
+
+def test_blocks_of_two_tensors_flow_on_in_a_loop() -> None:
+    text = from_module(Stack(), (1, 16)).text
+    assert 'for i, dilation in enumerate([2, 4, 1, 3], 1) { "layers.{i}": gated_2(dilation' in text

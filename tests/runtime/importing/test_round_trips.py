@@ -15,20 +15,15 @@ from tests.helpers import ROOT
 
 FAMILIES = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "specs").glob("*.arch"))}
 MODELS = (
-    *("alexnet:alexnet", "autoencoder:autoencoder", "convmixer:convmixer_1536_20", "convnext:convnext_tiny"),
-    *("convnextv2:convnextv2_atto", "dcgan:discriminator", "dcgan:generator", "deeplabv3:deeplabv3_resnet50"),
-    *(
-        "densenet:densenet121",
-        "edges:edges",
-        "efficientnet:efficientnet_b0",
-        "fcn:fcn_resnet50",
-        "googlenet:googlenet",
-    ),
-    *("inception:inception_v3", "lenet:lenet", "mixer:mixer_s16_224", "mnasnet:mnasnet0_5"),
-    *("mobilenet:mobilenet_v2", "mobilevit:mobilevit_xxs", "s3d:s3d"),
-    *("poolformer:poolformer_s12", "regnet:regnet_x_400mf", "resnet:resnet18", "shufflenet:shufflenet_v2_x0_5"),
-    *("squeezenet:squeezenet1_1", "unet:unet", "vgg:vgg11_bn", "video_resnet:mc3_18"),
-    "vit:vit_b_32",
+    *("alexnet:alexnet", "attention_unet:attention_unet", "autoencoder:autoencoder", "convmixer:convmixer_1536_20"),
+    *("convnext:convnext_tiny", "convnextv2:convnextv2_atto", "dcgan:discriminator", "dcgan:generator"),
+    *("deeplabv3:deeplabv3_resnet50", "densenet:densenet121", "edges:edges", "efficientnet:efficientnet_b0"),
+    *("fcdensenet:fcdensenet56", "fcdensenet:fcdensenet103", "fcn:fcn_resnet50", "googlenet:googlenet"),
+    *("inception:inception_v3", "lenet:lenet", "lraspp:lraspp_mobilenet_v3_large", "mixer:mixer_s16_224"),
+    *("mnasnet:mnasnet0_5", "mobilenet:mobilenet_v2", "mobilevit:mobilevit_xxs", "poolformer:poolformer_s12"),
+    *("pvt:pvt_v2_b0", "regnet:regnet_x_400mf", "resnet:resnet18", "s3d:s3d", "shufflenet:shufflenet_v2_x0_5"),
+    *("squeezenet:squeezenet1_1", "unet:unet", "unetpp:unetpp", "vgg:vgg11_bn", "video_resnet:mc3_18"),
+    *("vit:vit_b_32", "wavenet:wavenet", "wavenet:denoising_wavenet"),
 )
 """Models of the families that become the same graph; the others are not there yet."""
 SIZE = 64
