@@ -78,6 +78,23 @@ def test_a_size_that_cannot_vary_is_fixed() -> None:
     assert found.notes and "fixed" in found.notes[0]
 
 
+class Cuts(nn.Module):
+    """Takes multiples of 80 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] % 80 or x.shape[3] % 80:
+            raise ValueError("it cuts tiles of 80 x 80")
+        return self.conv(x)
+
+
+def test_a_size_that_varies_by_multiples_is_free() -> None:
+    assert "input image[1, H = 80, W = 80]" in from_module(Cuts(), (1, 80, 80)).text
+
+
 def test_it_shows_itself() -> None:
     found = archdsl.from_module(Pyramid(), (3, 32, 32))
     assert "image/svg+xml" in found._repr_mimebundle_()
