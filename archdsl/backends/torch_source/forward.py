@@ -146,7 +146,7 @@ class Forward:
 
     def alone(self, value: Value) -> bool:
         """Whether only a module in training needs a value, in all calls of the class."""
-        return bool(value.row) and all(t.node in self.file.of_training for t in value.row)
+        return bool(value.row) and all(t is not None and t.node in self.file.of_training for t in value.row)
 
     def training_values(self) -> list[Value]:
         """The results that only a module in training needs, in all calls of the class."""
