@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +12,7 @@ from archdsl.checker.finished_graph import pin
 from archdsl.checker.spec import check_model, locate, pick
 from archdsl.common.limits import Exceeded, Limits, deep_calls, limited
 from archdsl.common.source import Source
-from archdsl.diagnostics import Diagnostic, Diagnostics, SpecError
+from archdsl.diagnostics import Diagnostic, Diagnostics, SpecError, did_you_mean
 from archdsl.graph import Graph
 
 if TYPE_CHECKING:  # only load() imports torch
@@ -236,23 +236,35 @@ def _tabulate(graph: Graph) -> Table:
     return show(graph).table
 
 
-def show(*networks: Network, size: Sequence[int] | None = None, inference: bool = False, **options: Any) -> Report:
+def show(
+    *networks: Network, size: Sequence[int] | str | None = None, inference: bool = False, **options: Any
+) -> Report:
     """The sizes, parameters, MACs, memory and receptive fields of a network by layer, or of several networks by model.
 
-    `size` is the input's, channels first, without the batch; amounts are formulas of free sizes without it.
+    `size` is the input's, channels first, without the batch, as numbers or as "3x224x224"; amounts are formulas of free
+    sizes without it.
     `inference` shows the form that `build(network, inference=True)` writes. Other options: see
     `archdsl.report.layers.Options`. The result prints as `archdsl show` does, shows itself in a notebook, and has
-    `.table` and `.to_pandas()`. Raises SpecError, also for a size that a network does not accept.
+    `.table` and `.to_pandas()`. Raises SpecError, also for a size that a network does not accept; ValueError for a text
+    that is no size, TypeError for another option.
     """
+    from archdsl.common.units import size_from  # only if a table is wanted
     from archdsl.report.layers import Layers, Options
-    from archdsl.report.shown import report  # only if a table is wanted
+    from archdsl.report.shown import report
 
+    known = {field.name for field in fields(Options)} - {"sizes"}
+    for name in options.keys() - known:
+        help_ = did_you_mean(name, [*known, "size"]) or f"there are size, {', '.join(sorted(known))}"
+        raise TypeError(f"`show` has no option `{name}`: {help_}")
+    if isinstance(size, str) and size_from(size) is None:
+        raise ValueError(f"{size!r} is not a size such as 3x224x224")
     graphs = [checked(network) for network in networks]
     if inference:
         from archdsl.transform.inference import for_inference
 
         graphs = [for_inference(graph)[0] for graph in graphs]
-    sizes = [size] if size else ()
+    given = size_from(size) if isinstance(size, str) else size
+    sizes = [given] if given else ()
     found = [Layers(graph, Options(pin(graph, sizes), inference=inference, **options)) for graph in graphs]
     return report(found)
 

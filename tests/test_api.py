@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -92,6 +93,30 @@ LONG = "x" * 300
 def test_what_is_no_name_of_a_spec(call: Callable[..., object], spec: str, said: str) -> None:
     with pytest.raises(archdsl.SpecError, match=said):
         call(spec, "a") if call is archdsl.explain else call(spec)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "said"),
+    [
+        (lambda: archdsl.check(None), TypeError, "this is NoneType"),
+        (lambda: archdsl.show(b"net.arch"), TypeError, "this is bytes"),
+        (lambda: archdsl.show("lenet", siz="1x32x32"), TypeError, "no option `siz`: did you mean `size`"),
+        (lambda: archdsl.show("lenet", size="1,32,32"), ValueError, "'1,32,32' is not a size such as"),
+        (lambda: archdsl.draw("lenet", width="3"), ValueError, "'3' is not a length from 0.5in"),
+        (lambda: archdsl.draw("lenet", width=-3), ValueError, "-3 is not a length"),
+        (lambda: archdsl.draw("lenet", depth=-1), ValueError, "the depth is"),
+        (lambda: archdsl.from_module(torch.nn.ReLU), TypeError, "this is the class ReLU"),
+        (lambda: archdsl.from_module("resnet18"), TypeError, "this is of str"),
+    ],
+)
+def test_wrong_arguments(call: Callable[[], object], kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=re.escape(said)):
+        call()
+
+
+def test_sizes_and_widths_may_be_texts() -> None:
+    assert str(archdsl.show("lenet", size="1x32x32")) == str(archdsl.show("lenet", size=(1, 32, 32)))
+    assert archdsl.draw("lenet", width="3.3in").svg() == archdsl.draw("lenet", width=3.3 * 72).svg()
 
 
 def test_export_writes_the_file(file: Path, tmp_path: Path) -> None:

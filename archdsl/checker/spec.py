@@ -61,6 +61,11 @@ def read(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[SpecFile 
     with ongoing():
         if isinstance(spec, Source):
             return loader.load_source(spec), None
+        if not isinstance(spec, str | os.PathLike):
+            what = type(spec).__name__
+            raise TypeError(
+                f"a SPEC is a name (str or Path), or the text as an archdsl.Source(name, text); this is {what}"
+            )
         path, name = split_spec(str(spec), diagnostics)
         return loader.load_file(path), name
 

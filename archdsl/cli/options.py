@@ -35,12 +35,13 @@ def complete_spec(context: click.Context, parameter: click.Parameter, incomplete
 
 
 def parse_sizes(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> list[tuple[int, ...]]:
+    from archdsl.common.units import size_from
+
     sizes = []
     for text in given:
-        parts = text.replace("×", "x").split("x")
-        if not all(p.isascii() and p.isdecimal() and len(p) < 10 and int(p) > 0 for p in parts):
+        if (size := size_from(text)) is None:
             raise click.BadParameter(f"{text!r} is not a size such as 3x224x224")
-        sizes.append(tuple(int(p) for p in parts))
+        sizes.append(size)
     return sizes
 
 
@@ -55,13 +56,14 @@ def parse_settings(context: click.Context, parameter: click.Parameter, given: Se
 
 
 def parse_length(context: click.Context, parameter: click.Parameter, given: str | None) -> float | None:
-    from archdsl.common.units import points_from
+    from archdsl.common.units import width_from
 
     if given is None:
         return None
-    if (found := points_from(given)) is None or not 36 <= found <= 14_400:
-        raise click.BadParameter(f"{given!r} is not a length from 0.5in to 200in, such as 3.3in, 17cm or 500px")
-    return found
+    try:
+        return width_from(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def parse_bytes(context: click.Context, parameter: click.Parameter, given: str | None) -> int | None:

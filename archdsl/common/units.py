@@ -44,10 +44,24 @@ LENGTHS = {"pt": 1.0, "in": 72.0, "cm": 72 / 2.54, "mm": 7.2 / 2.54, "px": 0.75}
 """Points of a unit of length; pixels are those of CSS, 96 an inch."""
 
 
-def points_from(text: str) -> float | None:
-    """The points in `3.3in`, `17 cm`, `170mm`, `500px` or `240pt`; None if it is not a length."""
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(pt|in|cm|mm|px)", text.strip(), re.IGNORECASE)
-    return float(found[1]) * LENGTHS[found[2].lower()] if found else None
+def width_from(given: str | float) -> float:
+    """The points in `3.3in`, `17 cm`, `170mm`, `500px`, `240pt` or a number of them. Raises ValueError."""
+    points = 0.0
+    if isinstance(given, int | float):
+        points = float(given)
+    elif found := re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(pt|in|cm|mm|px)", given.strip(), re.IGNORECASE):
+        points = float(found[1]) * LENGTHS[found[2].lower()]
+    if not 36 <= points <= 14_400:
+        raise ValueError(f"{given!r} is not a length from 0.5in to 200in, such as 3.3in, 17cm or 500px")
+    return points
+
+
+def size_from(text: str) -> tuple[int, ...] | None:
+    """The numbers in `3x224x224`, also with ×; None if it is not a size."""
+    parts = text.replace("×", "x").split("x")
+    if not all(p.isascii() and p.isdecimal() and len(p) < 10 and int(p) > 0 for p in parts):
+        return None
+    return tuple(map(int, parts))
 
 
 def ratio_text(value: Fraction) -> str:

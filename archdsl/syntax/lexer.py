@@ -318,7 +318,7 @@ class _Filter:
         elif last in _STATEMENT_STARTS or (word in _BRANCHES and last in ("LPAR", "COMMA") and self.starts_item()):
             keyword = (
                 (word in _BEFORE_NAME and following == "NAME")
-                or (word == "expect" and self.states(i + 1))
+                or (word == "expect" and following in ("LSQB", "NAME"))
                 or (word in _BEFORE_VALUE and self.takes_value(i, word))
                 or (word in _EXTERN_LINES and self.inside[-1] == "extern")
             )
@@ -327,10 +327,6 @@ class _Filter:
         else:
             keyword = word == "if" and last == "ELSE" and self.last[1] == "RBRACE"
         return self.keywords[word] if keyword else "NAME"
-
-    def states(self, i: int) -> bool:
-        """Whether the sizes or the cost of an `expect` are at `i`."""
-        return self.kind_at(i) == "LSQB" or (self.kind_at(i) == "NAME" and self.kind_at(i + 1) == "COMPARISON")
 
     def expects_value(self) -> bool:
         """Whether a value comes next, rather than an item, the name of something, or an operator."""

@@ -23,6 +23,7 @@ from archdsl.backends.diagram.scene import Scene, from_layout
 from archdsl.backends.diagram.theme import THEMES
 from archdsl.common.marks import save
 from archdsl.common.threads import cached_property
+from archdsl.common.units import width_from
 from archdsl.graph import Graph, Node
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def draw(
     direction: Direction | None = None,
     sizes: Mapping[str, int] | None = None,
     examples: Sequence[tuple[str, bytes | None]] = (),
-    width: float | None = None,
+    width: float | str | None = None,
     detail: Detail = ALL,
     colours: Colours | None = None,
     matrix: str | None = None,
@@ -145,18 +146,20 @@ def draw(
     It runs down, volumes to the right, unless a `direction` is given.
     `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the costs
     in the picture. `examples` are lines of an augmentation with PNGs, for a panel beside the network; without
-    them the panel has the lines alone. With a `width`, in points, the diagram is laid out for it and for at most 9
-    inches of height, with text of at least 7 points: where it does not fit otherwise, it is opened less far, and its
-    boxes say less. `detail` says what is shown, and `colours` has colours and names of your own.
+    them the panel has the lines alone. With a `width`, in points or as in "3.3in", the diagram is laid out for it and
+    for at most 9 inches of height, with text of at least 7 points: where it does not fit otherwise, it is opened less
+    far, and its boxes say less. `detail` says what is shown, and `colours` has colours and names of your own.
     `matrix` is the path of a convolution: its matrix is drawn instead of the network, at smaller sizes where its own
     are too large to read.
-    Raises ValueError on a style, theme or direction that does not exist, on kernels in another style than volumes, and
-    for a layer that has no such matrix;
+    Raises ValueError on a style, theme, direction or depth that does not exist, on a width that is no length or under
+    half an inch, on kernels in another style than volumes, and for a layer that has no such matrix;
     SpecError for an unknown path; DrawingError.
     """
     looks = _looks(theme, direction or ("right" if style == "volumes" else "down"), colours or Colours())
     if style not in STYLES:
         raise ValueError(f"there is no style `{style}`; the styles are {', '.join(STYLES)}")
+    if depth is not None and depth < 0:
+        raise ValueError(f"the depth is a number of levels from 0, not {depth}")
     if detail.kernels and style != "volumes":
         raise ValueError("kernels are drawn in volumes alone: use the style `volumes`")
     panel = None
@@ -164,7 +167,8 @@ def draw(
         lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
         panel = Panel(f"augment {graph.augment.name}", lines, looks.theme)
     turned = looks.direction == direction
-    request = Request(graph, depth, style, looks, sizes, width, detail, turned, _layer(graph, matrix))
+    points = width_from(width) if width is not None else None
+    request = Request(graph, depth, style, looks, sizes, points, detail, turned, _layer(graph, matrix))
     return Diagram(partial(network, request), graph.name, panel, request)
 
 

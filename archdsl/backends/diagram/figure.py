@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 from archdsl.analysis.costs import Analysis, costs
 from archdsl.backends.diagram.captions import Captions
@@ -126,6 +127,11 @@ def _wide(box: Box) -> float:
     return box[2] - box[0]
 
 
+def _inches(points: float) -> str:
+    """With one digit, rounded up: what is said not to fit is larger than what it does not fit."""
+    return f"{ceil(points / 7.2 - 1e-6) / 10:.1f}"
+
+
 def _beside(layout: Layout) -> int:
     """The most boxes that are side by side."""
     rooms = list(map(layout.box, layout.places))
@@ -198,7 +204,7 @@ class _Maker:
                 scale = SMALLEST / smallest
                 notes = (
                     f"the figure does not fit {self.request.width / 72:.1f} inches with text of {SMALLEST:g} points: "
-                    f"it is {wide * scale / 72:.1f} inches wide",
+                    f"it is {_inches(wide * scale)} inches wide",
                 )
         return Drawing(as_dot(scene, writer.theme.background), [("", picture)], writer, scene, scale, notes)
 
@@ -221,7 +227,7 @@ class _Maker:
             return self.drawing(min([*filter(lambda t: t.fits, tries), tersest[share]], key=_lacks), scale, ())
         tries = [*tersest.values(), self.attempt(details[-1], 0.0, sheet, wide=True)]
         found = min(tries, key=lambda t: (max(t.size[0] - sheet.width, 0), t.size[1]))
-        inches = " × ".join(f"{side * scale / 72:.1f}" for side in found.size)
+        inches = " × ".join(_inches(side * scale) for side in found.size)
         note = (
             f"the figure does not fit {width / 72:.1f} × {HIGHEST / 72:.1f} inches with text of {SMALLEST:g} points: "
             f"up to {_beside(found.drawn[0].layout)} boxes are side by side, and the smallest figure found takes "

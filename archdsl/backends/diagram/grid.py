@@ -407,9 +407,9 @@ class _Grid:
         return self.layout.box(part)
 
     def _under(self, part: Part) -> float:
-        """The lower side of a box with its text."""
+        """The lower side of a box with its text, and with its notes, which stand elsewhere if the grid is turned."""
         below = self.texts[part][2][1] if part in self.texts else 0.0
-        if part in self.notes:
+        if part in self.notes and not self.turned:
             below += self.notes[part][1]
         return self._box(part)[1] - below
 

@@ -281,7 +281,7 @@ def _frame(part: Part, writer: Writer) -> Data:
 
 
 def _tensors(edge: Edge) -> list[str]:
-    return [f"{t.node}.{t.index}" for t, *_ in edge.streams]
+    return [f"{t.node}.{t.index}" for stream in edge.streams for t in stream]
 
 
 def _box(view: View, part: Part, writer: Writer, rows: Rows) -> Data:

@@ -50,11 +50,16 @@ def in_columns(u: U, picture: Picture, measure: Callable[[Part], Size], texts: T
     for part, tail in u.aside.items():
         x, y = places[tail]
         places[part] = (x + sizes[tail][0] / 2 + SIDE_GAP + sizes[part][0] / 2, y)
+    lanes = _lanes(picture.edges, {part: places[part] for part in u.bottom})
     for edge in picture.edges:
-        corners = _column_corners(layout, edge, u)
+        lane = lanes.get(edge)
+        corners = _column_corners(layout, edge, u) if lane is None else _around(edge, lane, places, sizes, -1)
         if edge in texts:
             size = label_size(texts[edge])
-            corners, at = _beside(corners, size)
+            if lane is None:
+                corners, at = _beside(corners, size)
+            else:
+                at = ((corners[1][0] + corners[2][0]) / 2, corners[1][1])
             layout.labels[edge] = Label(texts[edge], size, at)
         layout.lead(edge, corners)
     return layout
@@ -133,6 +138,50 @@ def _beside(corners: list[Point], text: Size) -> tuple[list[Point], Point]:
     return corners, ((a[0] + b[0]) / 2 + aside, (a[1] + b[1]) / 2)
 
 
+# ---------------------------------------------------------------- arrows around others of their row
+
+LANE = 12.0
+"""Points from a row to the nearest lane of the arrows that lead around boxes in it, and from one lane to the next."""
+
+
+class Lane(NamedTuple):
+    """The way of an arrow around the parts that are `between` its ends; the `number` counts from the row outwards."""
+
+    number: int
+    between: list[Part]
+
+
+def _lanes(edges: Iterable[Edge], places: Mapping[Part, Point]) -> dict[Edge, Lane]:
+    """The arrows in a row that lead around others of it. Where lanes lie over each other, the shorter one is inside."""
+    spans: dict[Edge, tuple[float, float, float]] = {}
+    found: dict[Edge, Lane] = {}
+    for edge in edges:
+        if edge.tail in places and edge.head in places and abs(places[edge.tail][1] - places[edge.head][1]) < 1:
+            low, high = sorted((places[edge.tail][0], places[edge.head][0]))
+            spans[edge] = (high - low, low, high)
+    for edge in sorted(spans, key=lambda e: spans[e]):
+        _, low, high = spans[edge]
+        y = places[edge.tail][1]
+        if between := [p for p, (x, at) in places.items() if low + 1 < x < high - 1 and abs(at - y) < 1]:
+            inner = [
+                lane.number
+                for e, lane in found.items()
+                if spans[e][1] < high - 1 and low + 1 < spans[e][2] and abs(places[e.tail][1] - y) < 1
+            ]
+            found[edge] = Lane(max(inner, default=0) + 1, between)
+    return found
+
+
+def _around(edge: Edge, lane: Lane, places: Mapping[Part, Point], sizes: Mapping[Part, Size], side: int) -> list[Point]:
+    """The way of an arrow in a lane above the row (`side` 1) or below it (-1)."""
+    (x1, y1), (x2, y2) = places[edge.tail], places[edge.head]
+    (w1, h1), (w2, h2) = sizes[edge.tail], sizes[edge.head]
+    out = y1 + side * (max(sizes[p][1] / 2 for p in (*lane.between, edge.tail, edge.head)) + lane.number * LANE)
+    # Beside the middle, so that what ends at a box and what begins there are two arrows.
+    x1, x2 = x1 + min(w1 / 4, 6), x2 - min(w2 / 4, 6)
+    return [(x1, y1 + side * h1 / 2), (x1, out), (x2, out), (x2, y2 + side * h2 / 2)]
+
+
 # ---------------------------------------------------------------- feature maps in rows
 
 MAP_GAP, LEVEL_GAP, SKIP = 12.0, 30.0, 40.0
@@ -174,8 +223,11 @@ def in_rows(u: U, picture: Picture, rooms: Mapping[Part, Room], hidden: Sequence
         tail = before[head]
         corners = _step_corners(places, rooms, before[tail] if tail in hidden else tail, head)
         layout.corners[edges.pop((tail, head))] = corners
+    lanes = _lanes(edges.values(), places)
     for edge in edges.values():
-        if edge.tail in places and edge.head in places:
+        if edge in lanes:
+            layout.corners[edge] = _around(edge, lanes[edge], places, layout.sizes, 1)
+        elif edge.tail in places and edge.head in places:
             layout.corners[edge] = _row_corners(places, rooms, edge, u)
     return layout
 

@@ -257,8 +257,10 @@ class Figure:
     def ends(self, edge: Edge, layout: Layout, *, down: bool) -> list[Point]:
         """The corners or points of an arrow, led on to what is painted of its ends, whose rooms have words as well."""
         found = list(layout.corners.get(edge) or samples(layout.routes[edge]))
-        if edge.tail in self.volumes and not down:
-            found = self._met(edge.tail, layout.places[edge.tail], found[::-1], head=False)[::-1]
+        if (tail := edge.tail) in self.volumes:
+            at = layout.places[tail]
+            if not down or abs(found[0][0] - at[0]) >= self.rooms[tail].width / 2 - 1:  # else below its words
+                found = self._met(tail, at, found[::-1], head=False)[::-1]
         if edge.head in self.volumes:
             found = self._met(edge.head, layout.places[edge.head], found, head=True)
         return found

@@ -52,6 +52,9 @@ def from_module(
     `made` are the arguments of the modules within, as far as they are known; else they are looked for among the
     attributes.
     """
+    if not isinstance(module, nn.Module):
+        what = f"the class {module.__name__}" if isinstance(module, type) else f"of {type(module).__name__}"
+        raise TypeError(f"`from_module` takes a module (torch.nn.Module); this is {what}")
     sizes = (
         [cast(Size, tuple(size))] if isinstance(size[0], int) else [tuple(one) for one in cast(Sequence[Size], size)]
     )

@@ -80,6 +80,8 @@ def prove(
     unused = [key for key in state if key not in mine]
     if unused:
         more = f" and {len(unused) - 1} more" if unused[1:] else ""
+        if same := other_key(module, unused[0], mine):
+            raise ImportRefused(f"it has one weight under two keys, `{same}` and `{unused[0]}`{more}")
         raise ImportRefused(f"it does not use its parameter `{unused[0]}`{more}{why}")
     for key, tensor in mine.items():
         if key not in state or state[key].shape != tensor.shape:
@@ -97,6 +99,13 @@ def prove(
             if (tiny := smallest(imported.graph, sizes)) is not None:
                 compare_if_it_runs(module, built, tiny)
     return imported
+
+
+def other_key(module: nn.Module, key: str, known: Collection[str]) -> str | None:
+    """The known key of a weight that a module also holds elsewhere, so that its state_dict has it twice."""
+    held = dict(module.named_parameters(remove_duplicate=False))
+    held |= dict(module.named_buffers(remove_duplicate=False))
+    return next((k for k, tensor in held.items() if k in known and tensor is held.get(key)), None)
 
 
 def frozen(module: nn.Module, built: nn.Module) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from math import dist
 
 from archdsl.backends.diagram.drawing import Diagram
 from archdsl.backends.diagram.picture import Edge, Part, Picture
@@ -117,6 +118,7 @@ def falsehoods(diagram: Diagram) -> Iterator[str]:
                 yield f"{words[part]} does not say that it is there {part.count} times"
         if diagram.drawing.scene is not None:
             yield from loose(scene, picture, prefix)
+        yield from through(scene, picture, prefix)
     yield from _whole(diagram.drawing.pictures[0][1])
 
 
@@ -170,6 +172,52 @@ def loose(scene: Scene, picture: Picture, prefix: str) -> Iterator[str]:
             yield f"the arrow {arrow.ends} begins beside its box, at {curves[0].points[0]}"
         if head is not None and not near(tip, head):
             yield f"the arrow {arrow.ends} ends beside its box, at {tip}"
+
+
+def through(scene: Scene, picture: Picture, prefix: str) -> Iterator[str]:
+    """Arrows that run over a box which is not one of their ends."""
+    names = {prefix + part.id for part in picture.boxes()}
+    solid = {thing.name: outlines(thing) for thing in scene.things if thing.name in names and not thing.frame}
+    for arrow in (thing for thing in scene.things if thing.ends is not None and set(thing.ends) <= names):
+        way = [at for shape in arrow.shapes if isinstance(shape, Curve) and not shape.pen.fill for at in along(shape)]
+        for name, shapes in solid.items():
+            if name not in (arrow.ends or ()) and any(within(at, shape) for shape in shapes for at in way):
+                yield f"the arrow {arrow.ends} runs over {name}"
+
+
+def outlines(box: Thing) -> list[tuple[Point, ...]]:
+    """The corners of its faces."""
+    found = [shape.points for shape in box.shapes if isinstance(shape, Polygon) and shape.closed]
+    for shape in box.shapes:
+        if isinstance(shape, Curve) and shape.pen.fill:
+            found.append(shape.points[::3])
+        elif isinstance(shape, Ellipse):
+            (x, y), (a, b) = shape.centre, shape.radii
+            found.append(tuple((x + 0.7 * i * a, y + 0.7 * j * b) for i, j in ((1, 1), (-1, 1), (-1, -1), (1, -1))))
+    return found
+
+
+def along(curve: Curve, steps: int = 6) -> Iterator[Point]:
+    """Points on its pieces."""
+    for i in range(0, len(curve.points) - 3, 3):
+        piece = curve.points[i : i + 4]
+        length = sum(dist(a, b) for a, b in pairwise(piece))
+        for k in range(count := max(steps, int(length / 4))):
+            t = k / count
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+            yield tuple(sum(w * p[axis] for w, p in zip(weights, piece, strict=True)) for axis in (0, 1))
+
+
+def within(at: Point, corners: Sequence[Point], margin: float = 1.5) -> bool:
+    """Whether a point is in a polygon, further than `margin` from its bounds."""
+    (left, right), (low, high) = ((min(v) + margin, max(v) - margin) for v in zip(*corners, strict=True))
+    x, y = at
+    if not (left < x < right and low < y < high):
+        return False
+    crossed = 0
+    for (x1, y1), (x2, y2) in zip(corners, [*corners[1:], corners[0]], strict=True):
+        crossed += (y1 > y) != (y2 > y) and x < x1 + (y - y1) * (x2 - x1) / (y2 - y1)
+    return crossed % 2 == 1
 
 
 def beside(words: Thing, begin: Point) -> bool:

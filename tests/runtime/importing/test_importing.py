@@ -169,6 +169,16 @@ class OfAnother(Refused):
         return self.caller(x)
 
 
+class TwoKeys(Refused):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.factor
+        self.other = self.conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.other(x)
+
+
 class ByBatch(Refused):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x).reshape(-1, 2, 30, 30)
@@ -188,6 +198,7 @@ class Changed(Refused):
         (Unused, "does not use its parameter `factor`"),
         (Shared, "no operation for the function `flip`"),
         (OfAnother, "called by `caller`, of which it is no part"),
+        (TwoKeys, "one weight under two keys, `conv.weight` and `other.weight` and 1 more"),
         (ByBatch, "whose axes are parts of others"),
         (Changed, "changes a part of a tensor"),
     ],
@@ -195,7 +206,7 @@ class Changed(Refused):
 def test_what_cannot_be_said_is_refused(module: type[nn.Module], reason: str) -> None:
     with pytest.raises(ImportRefused, match=reason) as refusal:
         from_module(module(), (3, 32, 32))
-    if module not in (Unused, OfAnother, ByBatch):
+    if module not in (Unused, OfAnother, TwoKeys, ByBatch):
         assert f"{Path(__file__).name}:" in refusal.value.line
 
 

@@ -4,35 +4,18 @@ function paintEdge(layout, edge, dx, dy, into, groups) {
   const way = edge.corners ?? edge.way;
   const points = [];
   for (let i = 0; i < way.length; i += 2) points.push([layout.fx(way[i]), layout.fy(way[i + 1])]);
-  const n = points.length, last = way.length - 2;
-  const into_open = layout.inner.get(edge.to), from_open = layout.inner.get(edge.from);
-  // The point inside an open block where an arrow goes on, or comes from.
-  const inside = (need, b, kind) => {
-    const found = need?.child.view.boxes.map((box, i) => [box, i]).filter(([box]) => box.kind === kind) ?? [];
-    const [, i] = found.find(([box]) => box.tensors.some((t) => edge.tensors.includes(t))) || found[0] || [];
-    if (i === undefined) return null;
-    const dot = need.child.places[i], place = layout.places[b];
-    return [place.x + need.dx + PAD + dot.cx, place.y + need.dy + HEADING + dot.cy];
-  };
-  const source = inside(from_open, edge.from, "exit"), target = inside(into_open, edge.to, "entry");
-  // Where it crosses the side of an open block it does so beside that point, not across what stands in the block.
-  const beside = (at, b, dot) => {
-    const {x, y, w, h} = layout.places[b];
-    if (!dot) return at;
-    const near = (p, q) => Math.abs(p - q) < 1.5;
-    if (near(at[0], x) || near(at[0], x + w)) return [at[0], dot[1]];
-    if (near(at[1], y) || near(at[1], y + h)) return [dot[0], at[1]];
-    return at;
-  };
-  const start = beside(attached(layout, edge.from, way[0], way[1]), edge.from, source);
-  const tip = beside(attached(layout, edge.to, way[last], way[last + 1]), edge.to, target);
+  const last = way.length - 2;
+  const sources = pointsInside(layout, edge.from, "exit", edge.tensors);
+  const targets = pointsInside(layout, edge.to, "entry", edge.tensors);
+  const start = crossing(layout, edge.from, attached(layout, edge.from, way[0], way[1]), sources[0], "exit");
+  const tip = crossing(layout, edge.to, attached(layout, edge.to, way[last], way[last + 1]), targets[0], "entry");
   const p = ([x, y]) => (x + dx).toFixed(1) + " " + (y + dy).toFixed(1);
-  const goes_on = into_open || layout.view.boxes[edge.to].kind === "exit";
+  const goes_on = layout.inner.get(edge.to) || layout.view.boxes[edge.to].kind === "exit";
   const pointed = edge.head && !goes_on;
   const path = edge.corners ? angled(way, points, start, tip, pointed, p) : curved(points, start, tip, goes_on, p);
   into.append(make("path", {class: "edge " + edge.kind, d: path}));
-  for (const [dot, border, b, into_it] of [[source, start, edge.from, false], [target, tip, edge.to, true]]) {
-    if (dot) groups[b].append(make("path", {class: "edge " + edge.kind, d: "M" + within(layout, b, border, dot, into_it).map(p).join("L")}));
+  for (const [dots, border, b] of [[sources, start, edge.from], [targets, tip, edge.to]]) {
+    for (const dot of dots) groups[b].append(make("path", {class: "edge " + edge.kind, d: bent(within(layout, b, border, dot), false, p)}));
   }
   if (pointed) {
     const base = points[points.length - 2];
@@ -43,24 +26,84 @@ function paintEdge(layout, edge, dx, dy, into, groups) {
   }
 }
 
-// The corners from the side of an open block to the point inside where an arrow goes on: around what stands there.
-function within(layout, b, border, dot, into_it) {
+// The points of this kind inside an open block, with the tensors that they stand for; none if it is not open.
+function dots(layout, b, kind) {
+  const need = layout.inner.get(b), place = layout.places[b];
+  return (need?.child.view.boxes ?? []).flatMap((box, i) => box.kind !== kind ? [] : [{tensors: box.tensors,
+    at: [place.x + need.dx + PAD + need.child.places[i].cx, place.y + need.dy + HEADING + need.child.places[i].cy]}]);
+}
+
+// The points inside an open block where an arrow with these tensors goes on, or comes from.
+function pointsInside(layout, b, kind, tensors) {
+  const all = dots(layout, b, kind), found = all.filter((dot) => dot.tensors.some((t) => tensors.includes(t)));
+  return (found.length ? found : all.slice(0, 1)).map((dot) => dot.at);
+}
+
+// Where an arrow crosses the side of an open block: beside the point inside from which it goes on. Where other points
+// stand between the two, it has a lane of its own, so that it does not seem to come from them.
+function crossing(layout, b, at, dot, kind) {
+  if (!dot) return at;
+  const {x, y, w, h} = layout.places[b];
+  const near = (p, q) => Math.abs(p - q) < 1.5;
+  const aside = near(at[0], x) || near(at[0], x + w);
+  if (!aside && !near(at[1], y) && !near(at[1], y + h)) return at;
+  const [along, across] = aside ? [0, 1] : [1, 0], found = [...at];
+  const between = dots(layout, b, kind).filter(({at: other}) => near(other[across], dot[across]) &&
+    (other[along] - dot[along]) * (at[along] - other[along]) > 0).length;
+  const first = kind === "exit" ? dot[across] + 7 : down ? y + HEADING - 2 : x + PAD / 2;  // before the words at points
+  found[across] = between ? first + (kind === "exit" ? 4 : -4) * (between - 1) : dot[across];
+  return found;
+}
+
+// The corners from the side of an open block to a point inside: around what stands there, with as few bends as can be.
+function within(layout, b, border, dot) {
   const {x, y, w, h} = layout.places[b], need = layout.inner.get(b);
-  const solid = need.child.view.boxes.flatMap((box, i) => ["size", "entry", "exit"].includes(box.kind) ? [] : [need.child.places[i]]);
   const [left, top] = [x + need.dx + PAD, y + need.dy + HEADING];
-  const clear = (way) => way.slice(1).every(([x2, y2], i) => {
-    const [x1, y1] = way[i];
-    return !solid.some((r) => Math.max(x1, x2) > left + r.x - 1 && Math.min(x1, x2) < left + r.x + r.w + 1 &&
-      Math.max(y1, y2) > top + r.y - 1 && Math.min(y1, y2) < top + r.y + r.h + 1);
+  const solid = need.child.view.boxes.flatMap((box, i) => {
+    const {x, y, w, h, cx, cy} = need.child.places[i];
+    if (left + cx === dot[0] && top + cy === dot[1] || box.kind === "size") return [];
+    const by = ["entry", "exit"].includes(box.kind) ? 4 - w / 2 : 4;
+    return [[left + x - by, top + y - by, left + x + w + by, top + y + h + by]];
   });
-  // A lane before all that stands in the block, or behind it, and one at each side.
-  const lane = down ? (into_it ? y + HEADING - 2 : y + h - PAD / 2) : into_it ? x + PAD / 2 : x + w - PAD / 2;
-  const sides = down ? [x + w - PAD / 2, x + PAD / 2] : [y + h - PAD / 2, y + HEADING - 2];
-  const at = (along, across) => down ? [across, along] : [along, across];
-  const [ba, bx] = down ? [border[1], border[0]] : border, [da, dx] = down ? [dot[1], dot[0]] : dot;
-  const ways = [[border, dot], [border, at(ba, dx), dot], [border, at(da, bx), dot], [border, at(lane, bx), at(lane, dx), dot]];
-  for (const side of sides) ways.push([border, at(ba, side), at(lane, side), at(lane, dx), dot]);
-  return ways.find((way) => (way.length > 2 || border[0] === dot[0] || border[1] === dot[1]) && clear(way)) ?? ways[0];
+  // Along the arrows of the block there is no way either, but across them.
+  const drawn = need.child.view.edges.flatMap(({corners}) => (corners ?? []).slice(2).flatMap((_, i) => i % 2 ? [] :
+    [[0, 2].map((k) => [left + need.child.fx(corners[i + k]), top + need.child.fy(corners[i + k + 1])])]));
+  const meets = ([[x1, y1], [x2, y2]], a, b, c, d) =>
+    Math.max(x1, x2) > a && Math.min(x1, x2) < c && Math.max(y1, y2) > b && Math.min(y1, y2) < d;
+  const clear = (from, to) => !solid.some((r) => meets([from, to], ...r)) && !drawn.some(([[a, b], [c, d]]) => {
+    const [x, y] = a === c && from[0] === to[0] ? [3, -3] : b === d && from[1] === to[1] ? [-3, 3] : [NaN, NaN];
+    return meets([from, to], Math.min(a, c) - x, Math.min(b, d) - y, Math.max(a, c) + x, Math.max(b, d) + y);
+  });
+  if ((border[0] === dot[0] || border[1] === dot[1]) && clear(border, dot)) return [border, dot];
+  const lines = (axis, low, high) => [...new Set([border[axis], dot[axis], low, high,
+    ...solid.flatMap((r) => [r[axis] - 1, r[axis + 2] + 1])])].filter((v) => v === border[axis] || (v >= low && v <= high)).sort((p, q) => p - q);
+  const grid = [lines(0, x + PAD / 2, x + w - PAD / 2), lines(1, y + HEADING - 2, y + h - PAD / 2)];
+  const at = (i, j) => [grid[0][i], grid[1][j]];
+  const from = [grid[0].indexOf(border[0]), grid[1].indexOf(border[1])];
+  const before = new Map([[String(from), null]]);
+  // Each round goes straight on from where the one before it came to, so that the first way found has the fewest bends.
+  for (let round = [from]; round.length;) {
+    const next = [];
+    for (const place of round) for (const axis of [1, 0]) for (const step of [1, -1]) {
+      const to = [...place];
+      for (;;) {
+        const last = [...to];
+        to[axis] += step;
+        if (to[axis] < 0 || to[axis] >= grid[axis].length || !clear(at(...last), at(...to))) break;
+        if (before.has(String(to))) continue;
+        before.set(String(to), place);
+        next.push([...to]);
+      }
+    }
+    const end = String([grid[0].indexOf(dot[0]), grid[1].indexOf(dot[1])]);
+    if (before.has(end)) {
+      const corners = [dot];
+      for (let back = before.get(end); back; back = before.get(String(back))) corners.unshift(at(...back));
+      return corners;
+    }
+    round = next;
+  }
+  return [border, dot];
 }
 
 // The point so far from a on the way to b.
@@ -84,6 +127,12 @@ function angled(way, points, start, tip, pointed, p) {
   put(0, 1, start, upright(0));
   put(n - 1, n - 2, tip, upright(n - 2));
   if (n === 3) points[1] = upright(0) ? [start[0], tip[1]] : [tip[0], start[1]];
+  return bent(points, pointed, p);
+}
+
+// A line with round corners.
+function bent(points, pointed, p) {
+  const n = points.length;
   const length = (i) => Math.hypot(points[i + 1][0] - points[i][0], points[i + 1][1] - points[i][1]);
   const free = points.slice(1).map((_, i) => i === n - 2 ? length(i) - (pointed ? ARROW : 0) : i ? length(i) / 2 : length(i));
   let path = "M" + p(points[0]);

@@ -69,12 +69,13 @@ function layOut(v) {
     entry: view.boxes.findIndex((box) => box.kind === "entry")};
 }
 
-// Where a point on the border of a box goes when the box does.
+// Where a point on the border of a box, or outside it, goes when the box does.
 function attached(layout, b, x, y) {
   const box = layout.view.boxes[b], place = layout.places[b];
   const along = (p, from, size, middle, start, length) => {
     const centre = from + size / 2;
     const half = size / 2 || 1;
+    if (Math.abs(p - centre) > half) return p < centre ? start + p - from : start + length + p - from - size;
     return p < centre ? middle - (centre - p) / half * (middle - start) : middle + (p - centre) / half * (start + length - middle);
   };
   return [along(x, box.x, box.w, place.cx, place.x, place.w), along(y, box.y, box.h, place.cy, place.y, place.h)];
