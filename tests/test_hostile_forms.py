@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
+from archdsl.compiler import prove_build
 from archdsl.planning.stages import Splitter
 from archdsl.runtime.export import TESTED, proved_export
 from archdsl.runtime.loading import instantiate
@@ -15,6 +17,7 @@ from archdsl.runtime.outside import allowing
 from archdsl.runtime.weights import state_shapes
 from tests import hostile_calls, hostile_forms
 from tests.helpers import graph_of
+from tests.modules import inputs
 from tests.planning.test_stages import compare, modules_of
 from tests.random_checks import READABLE, holds
 
@@ -26,10 +29,34 @@ ONCE_WRONG = [
     "outputs of a block and of training",
     "models of many inputs, one of which trains alone",
     "fixed kernels that are standardised",
+    "a block that takes a tensor for an output of training",
 ]
 ALLOWED = ["tests.outside", "tests.outside:bend", "tests.outside:blend"]
 PLAINER = {"an output of a block that one call needs in training alone"}
 """Networks whose readable form computes too much in evaluation, so that they have a class for each call."""
+OUTSIDE = """
+extern outside_conv(out, kernel) = "torch.nn:Conv2d" {
+    input x[C, H, W]
+    call (C, out, kernel, padding = kernel // 2)
+    weight weight[out, C, kernel, kernel], bias[out]
+    macs C * kernel * kernel
+    field (kernel, pad = kernel // 2)
+    output [out, H, W]
+}
+extern outside_relu = "torch.nn:ReLU" {
+    input x[C, H, W]
+    call ()
+    macs 0
+    field (1)
+    output [C, H, W]
+}
+"""
+OTHER_AXES = {
+    "a signal in windows, a volume in grids",
+    "causal attention of a signal behind causal convolutions",
+    "three dimensions and back",
+}
+"""Networks that are not of maps alone, which these layers take."""
 OLDER = [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))]
 
 
@@ -48,6 +75,30 @@ def test_every_form_is_right(name: str) -> None:
     with allowing(ALLOWED):
         state = instantiate(graph).state_dict()
     assert {key: tuple(x.shape) for key, x in state.items()} == state_shapes(graph)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in hostile_forms.NETWORKS if name not in OTHER_AXES])
+def test_layers_from_outside_are_right(name: str) -> None:
+    """With convolutions and activations from PyTorch the network is the same, and is built in every form."""
+    text = re.sub(r"\bconv\((\w+), ([13])\)", r"outside_conv(\1, \2)", NETWORKS[name])
+    if "act" not in text:  # the name of a parameter
+        text = re.sub(r"-> relu\b", "-> outside_relu", text)
+    own, other = graph_of(NETWORKS[name]), graph_of(OUTSIDE + text)
+    with allowing("torch"):
+        for training in (True, False):
+            made = [instantiate(graph).double().train(training) for graph in (own, other)]
+            made[0].load_state_dict(made[1].state_dict())
+            results = []
+            for model in made:
+                torch.manual_seed(0)
+                results.append(model(*inputs(own)))
+            torch.testing.assert_close(results[0], results[1])
+        prove_build(other, inference=True)
+        splitter = Splitter(other, other.examples, "float32")
+        if splitter.places:
+            parts = splitter.at([splitter.places[len(splitter.places) // 2]])
+            compare(other, modules_of(parts), dict(other.examples))
 
 
 @pytest.mark.long
