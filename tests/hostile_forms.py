@@ -534,4 +534,16 @@ NETWORKS = {
         model m { input x[4, H = 8, W = 8]
             pair(4) -> dense { pair(4) -> dropout(0.2) } -> conv(4, 1) -> pair(4) }
     """,
+    "a block that takes a tensor for an output of training": """
+        block two { input a[_, _, _], b[_, H, W]
+            b -> conv(4, 3) -> main: relu
+            (a -> resize([H, W]), main) -> add -> conv(4, 3) -> side: batchnorm
+            output main, side }
+        model m { input x[3, H = 16, W = 16]
+            share s: { conv(4, 3) -> batchnorm }
+            maxpool(2) -> s -> early: { conv(4, 3) -> relu } -> p: it
+            (p, x) -> (m, q): two
+            x -> s -> r: it
+            output m, r, aux = q if training }
+    """,
 }

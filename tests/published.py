@@ -62,6 +62,24 @@ def first_of_family() -> list[str]:
     return list({name.partition(":")[0]: name for name in reversed(kinds())}.values())[::-1]
 
 
+FEW = [
+    "densenet:densenet121",
+    "efficientnet:efficientnet_b0",
+    "googlenet:googlenet",
+    "inception:inception_v3",
+    "mobilenet:mobilenet_v2",
+    "mobilevit:mobilevit_xxs",
+    "pvt:pvt_v2_b0",
+    "regnet:regnet_x_400mf",
+    "resnet:resnet18",
+    "shufflenet:shufflenet_v2_x0_5",
+    "swin:swin_t",
+    "unet:unet",
+    "video_resnet:r3d_18",
+]
+"""A fast model for each kind of structure: the default for claims that hold for all models alike."""
+
+
 def one_of_each(default: Callable[[], Sequence[str]] = kinds) -> list[Any]:
     """The library's models as parameters of a test; all but the first one of each kind or family are `long`."""
     first = set(default())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from archdsl.ops import OPERATIONS
-from tests import random_tokens
+from tests import random_examples, random_tokens
 
 
 def words(text: str) -> list[str]:
@@ -344,8 +344,8 @@ class Items:
                 return self.call("batchnorm", eps=eps, momentum=momentum, affine=affine, init=init)
             case "layer":
                 if init is None and random.random() < 0.3:
-                    return random.choice(["rmsnorm", "rmsnorm(affine = false)", "layernorm(bias = false)"])
-                return self.call("layernorm", eps=eps, init=init)
+                    return random.choice([self.call("rmsnorm", eps=eps, affine=affine), "layernorm(bias = false)"])
+                return self.call("layernorm", eps=eps, init=init, affine=None if init else affine)
             case "group":
                 return self.call("groupnorm", random.choice(["1", "2", "it.channels"]), eps=eps, init=init)
             case "instance":
@@ -431,7 +431,7 @@ class Items:
             lambda: f"conv({2**self.rank * random.randint(1, 2)}, 1) -> pixel_shuffle(2)",
             lambda: f"conv({2**self.rank}, 1) -> pixel_shuffle(r = 2)",
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
-            lambda: "pixel_unshuffle(2)",
+            lambda: f"pad_to_multiple(2) -> pixel_unshuffle({random.choice(['2', 'r = 2'])})",
             lambda: self.permute(),
             lambda: random_tokens.in_a_row(self, names),
             lambda: self.blur(names),
@@ -523,6 +523,8 @@ class Items:
         """Any item."""
         if self.outside and not flat and self.random.random() < 0.25:
             return self.outer(names)
+        if self.random.random() < 0.07:
+            return random_examples.call(self, flat)
         roll = self.random.random()
         if flat:
             if roll < 0.35:

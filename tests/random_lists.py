@@ -88,7 +88,8 @@ def shared(writer: Writer, names: Names, flat: bool, depth: int) -> list[Part]:
         inner.taken, inner.in_loop = set(names.taken), False
         found = [Part(f"share {name}: {label}{{", writer.kept(inner, flat, depth + 1, 2))]
     elif keeps:
-        whole = "relu" if flat else random.choice(["batchnorm", "batchnorm", attention(items, names)])
+        wholes = ["relu", *["linear(it.channels)"] * 3] if flat else ["batchnorm", *[attention(items, names)] * 2]
+        whole = random.choice(wholes)
         found = [Part(f"share {name}: {label}{whole}")]
     elif roll < 0.6 and blocks:
         found = [Part(f"share {name}: {label}{writer.call(random.choice(blocks), names)}")]

@@ -20,8 +20,8 @@ class Part:
         self, depth: int, owners: list[list[tuple[list[Part], Part]]], way: list[tuple[list[Part], Part]]
     ) -> list[str]:
         """Its lines; for each line, `owners` gets the enclosing parts with the lists that contain them."""
-        owners.append(way)
-        found = ["    " * depth + self.head]
+        found = ["    " * depth + line for line in self.head.split("\n")]
+        owners += [way] * len(found)
         if self.body is not None:
             for part in self.body:
                 found += part.lines(depth + 1, owners, [*way, (self.body, part)])

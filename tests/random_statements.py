@@ -56,7 +56,7 @@ class Writer:
             (0.05, self.labelled_body),
             (0.05, self.pattern),
             (0.06, partial(random_lists.several, self)),
-            (0.06, partial(random_lists.shared, self)),
+            (0.08, partial(random_lists.shared, self)),
             (0.04, self.setting),
             (0.03, self.gate),
             (0.24, self.calls),

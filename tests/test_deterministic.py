@@ -59,7 +59,7 @@ def test_same_bytes_everywhere(place: str, expected: bytes, tmp_path: Path) -> N
     assert outputs(tmp_path / "some where" / "é", SPEC, PLACES[place]) == expected
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\r"])
+@pytest.mark.parametrize("end", ["\r\n", pytest.param("\r", marks=pytest.mark.long)])
 def test_line_ends_change_nothing(end: str, expected: bytes, tmp_path: Path) -> None:
     assert outputs(tmp_path / "net", SPEC.replace("\n", end), {}) == expected
     assert outputs(tmp_path / "bom", "\ufeff" + SPEC, {}) == expected

@@ -33,8 +33,8 @@ from tests.random_checks import Wrong, holds
 from tests.random_specs import spec
 
 QUICK, SHARD, LONG = 60, 1_000, 20_000
-SHARE = 0.78
-"""The fraction of seeds that give a network."""
+SHARE = 0.75
+"""The minimum fraction of seeds that give a network; it is 0.86 of many, and less in a small sample."""
 PLAINER = 0.02
 """The maximum fraction of networks that are not proved at the first attempt; two may be in a small sample."""
 ROUNDED, TINY = 0.01, 0.1

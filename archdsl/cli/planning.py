@@ -12,6 +12,7 @@ from archdsl.cli.options import (
     Settings,
     Sizes,
     dtype_option,
+    extern_option,
     json_option,
     model_options,
     optimizer_option,
@@ -97,6 +98,7 @@ def parse_speed(context: click.Context, parameter: click.Parameter, given: str) 
 @recompute_option
 @dtype_option
 @optimizer_option
+@extern_option
 @json_option
 def plan(
     spec: str,

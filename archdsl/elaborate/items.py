@@ -243,7 +243,9 @@ class Items:
                 "E0227",
                 f"`{cls.name}` merges several tensors, but only one flows in",
                 item.span,
-                f"put it after a parallel: `(it, label) -> {cls.name}`",
+                f"put it after a parallel: `(it, label) -> {cls.name}`"
+                if origin is None
+                else f"the parallel before it has one branch here; if that is right: `if len(it) > 1 {{ {cls.name} }}`",
             )
         return self.build.place_node(operation, flow, name, labelled, place.scope, item.span, item, origin)
 

@@ -144,6 +144,8 @@ class Extern(Operation):
         return self.kind.declared(self.arguments, shapes).macs is not None
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        if any(0 in shape for shape in (*shapes, *outputs)):
+            return ()  # only a module in training computes it, at larger sizes
         macs = self.kind.declared(self.arguments, shapes).macs
         if isinstance(macs, Expr):
             return ((1, (macs, *outputs[0])),)

@@ -150,12 +150,13 @@ class Proof:
     def finished(self, model: Module, meaning: Meaning) -> None:
         """Compares the modes in which a model starts; from here on nothing may change it."""
         starts = not self.inference or not (meaning.statistics or self.graph.outside)
-        for module in model.modules():
+        modules = [*model.modules()]
+        for module in modules:
             if module.training is not starts:
                 raise Unproved("does not start in the mode that its form needs, with all its members")
         if self.parallel is not None:
             mark_units(self.parallel, model)
-        for module in model.modules():
+        for module in modules:
             module._seal()
 
     def compare_inputs(self, model: ast.ClassDef) -> None:

@@ -138,8 +138,11 @@ class Layer(Module):
     @property
     def _inside(self) -> tuple[Module, ...]:
         """The layers within a layer, which PyTorch's `modules` gives, too; they share its weights."""
+        inner = INNER.get(self.base)
+        if inner is None:
+            return ()
         if "_inner" not in self.__dict__:
-            self.__dict__["_inner"] = tuple([self._within(*pair) for pair in INNER.get(self.base, {}).items()])
+            self.__dict__["_inner"] = tuple([self._within(*pair) for pair in inner.items()])
         return self.__dict__["_inner"]  # type: ignore[no-any-return]
 
     def _within(self, name: str, kind: str) -> Layer:

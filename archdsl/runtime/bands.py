@@ -14,6 +14,7 @@ from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from archdsl.analysis.tiling import Span
 from archdsl.checker.finished_graph import pin
 from archdsl.common.choices import BANDWIDTH, BYTES, SPEED
 from archdsl.compiler import Network, checked
@@ -97,16 +98,19 @@ def bands(
     statistics = _statistics(graph, model, own)
     link = Link(bandwidth, speed)
     plan = _plans(graph, pin(graph, sizes), ranks, own, statistics, exchange, link, _dtype(model))[0]
+    trades = {trade.node.id: trade for trade in plan.exchanges}
     for number, module in statistics.items():
         tensor = graph.node(number).inputs[0]
         if tensor not in plan.same:
             forward = normalised if graph.node(number).operation.uses_batch else whole
             count = prod(plan.whole[tensor][1:])
-            module.forward = partial(forward, module, _own(plan, tensor, rank), count, group)
-    members = dist.get_process_group_ranks(group) if plan.exchanges else ()
-    for trade in plan.exchanges:
-        module = own[trade.node.id]
-        module.forward = partial(exchanged, module, Trade.of(trade, rank, members, group))
+            # A layer that gets rows of other ranks first counts its own in what it has then.
+            held = trades[number].wide if number in trades else plan.held[tensor]
+            module.forward = partial(forward, module, _own(plan, tensor, rank, held), count, group)
+    members = dist.get_process_group_ranks(group) if trades else ()
+    for number, trade in trades.items():
+        module = own[number]
+        module.forward = partial(exchanged, module, module.forward, Trade.of(trade, rank, members, group))
     outputs = [output.tensor for output in graph.outputs]
     return Bands(
         slice(*plan.rows[rank]),
@@ -115,7 +119,7 @@ def bands(
         plan.again,
         len(plan.exchanges),
         plan.sent,
-        tuple(None if tensor in plan.same else _own(plan, tensor, rank) for tensor in outputs),
+        tuple(None if tensor in plan.same else _own(plan, tensor, rank, plan.held[tensor]) for tensor in outputs),
     )
 
 
@@ -164,10 +168,10 @@ def _norms(graph: Graph) -> list[Node]:
     return found
 
 
-def _own(plan: BandPlan, tensor: Any, rank: int) -> slice:
-    """The rows of a tensor that count as those of a rank, in what it has of the tensor."""
-    held, (start, stop) = plan.held[tensor][rank][0], plan.owned[tensor][rank]
-    return slice(start - held, stop - held)
+def _own(plan: BandPlan, tensor: Any, rank: int, held: Sequence[Span]) -> slice:
+    """The rows of a tensor that count as those of a rank, in what it has of the tensor: the rows `held`."""
+    first, (start, stop) = held[rank][0], plan.owned[tensor][rank]
+    return slice(start - first, stop - first)
 
 
 def _dtype(model: Module) -> str:

@@ -172,8 +172,10 @@ def _widening() -> Callable[[torch.Tensor, Trade], torch.Tensor]:
     return cast("Callable[[torch.Tensor, Trade], torch.Tensor]", Widening.apply)
 
 
-def exchanged(module: torch.nn.Module, trade: Trade, x: torch.Tensor) -> torch.Tensor:
-    """The forward of a layer before which rows are exchanged."""
+def exchanged(
+    module: torch.nn.Module, forward: Callable[[torch.Tensor], torch.Tensor], trade: Trade, x: torch.Tensor
+) -> torch.Tensor:
+    """The forward of a layer before which rows are exchanged. `forward` is what it computes, on the wider rows."""
     if x.shape[2] != trade.length:
         raise ValueError(
             f"a {type(module).__name__} gets {x.shape[2]} rows where the bands have {trade.length}: give the network "
@@ -181,7 +183,7 @@ def exchanged(module: torch.nn.Module, trade: Trade, x: torch.Tensor) -> torch.T
         )
     wide = _widening()(x, trade)
     with _put_together_again(x, wide, trade):
-        result: torch.Tensor = type(module).forward(module, wide)
+        result = forward(wide)
     return result[:, :, trade.given]
 
 

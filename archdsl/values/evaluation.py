@@ -351,20 +351,25 @@ def bind_operation(
 
 
 def word_or_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:
-    """The value of an argument of an operation: one of its words taken bare, or an expression."""
+    """The value of an argument of an operation: one of its words taken bare, or an expression.
+
+    A word that is the name of an operation, too, as `crop`, is a word here, also where a parameter brings it.
+    """
     value = argument.value
     if isinstance(value, tree.Name) and words:
         if value.name in words:
             return value.name
         try:
-            return evaluate(value, names)
+            found = evaluate(value, names)
         except Failure as failure:
             if failure.code == "E0201" and value.name not in BUILTINS:
                 listed = f"`{argument.name}` takes " if argument.name else "it takes "
                 failure.help = failure.help or listed + one_of(list(words))
                 failure.proposals = (*renamed(value.span, value.name, words), *failure.proposals)
             raise
-    return evaluate(value, names)
+    else:
+        found = evaluate(value, names)
+    return found.name if isinstance(found, OperationValue) and not found.given and found.name in words else found
 
 
 @cache

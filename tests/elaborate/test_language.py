@@ -326,3 +326,13 @@ def test_one_name_serves_every_rank(rank: int) -> None:
     letters = ["T", "H", "W"][:rank]
     found = net("conv(8, 3, stride = 2) -> batchnorm -> maxpool(2) -> upconv(4, 2)", size=f"[3, {', '.join(letters)}]")
     assert len(found.shape(found.outputs[0].tensor)) == rank + 1
+
+
+def test_words_that_name_operations_too_come_through_parameters() -> None:
+    body = "block join(how) { (maxpool(2), it) -> align(how) -> add }\n"
+    graph = net("join(crop) -> join(pad) -> join(resize if 1 < 2 else pad)", body)
+    modes = [n.operation.values()["mode"] for n in graph.nodes() if n.operation.name == "align"]
+    assert modes == ["crop", "pad", "resize"]
+    *_, up = net("up(linear)", "block up(how) { upsample(2, mode = how) }\n", "[2, 8]").nodes()
+    assert up.operation.values()["mode"] == "linear"
+    assert code(net_text("join(crop(1))", "x[2, 8, 8]", body)) == ["E0228"]  # with arguments it is no word

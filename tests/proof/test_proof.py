@@ -64,6 +64,13 @@ def net(body: str) -> Graph:
     return graph_of(net_text(body, "image[3, H = 8, W = 8]"))
 
 
+def test_the_variable_of_a_loop_may_be_called_index() -> None:
+    """As the number that the generator has for each loop."""
+    assert (
+        readable(net("for a, index in zip([1, 2, 5], [2, 4, 6]) { conv(it.channels + 2, 1) -> conv(index, 1) }")) >= 2
+    )
+
+
 FOLDED = {
     "two batchnorms": "conv(4, 3) -> batchnorm -> batchnorm",
     "two, and a slice": (

@@ -20,7 +20,8 @@ from archdsl.diagnostics import SpecError
 from archdsl.dims import evaluate
 from archdsl.graph import Tensor as Result
 from archdsl.runtime.bands import Bands
-from tests.helpers import random_graph, source_of
+from tests.helpers import graph_of, random_graph, source_of
+from tests.hostile_forms import NETWORKS
 from tests.random_networks import network
 from tests.ranks import run_ranks
 from tests.threads import Threads
@@ -61,6 +62,14 @@ model swin {
     conv(4, 3) -> windows(4) { attention(2) } -> windows(4, 2) { attention(2) } -> conv(2, 3)
 }
 """
+SHARED = """
+model tied {
+    input x[2, H, W]
+    conv(4, 3) -> relu
+    share again: conv(4, 3)
+    again -> batchnorm -> relu -> again -> instancenorm -> again -> groupnorm(2) -> again -> batchnorm
+}
+"""
 SEED = Lock()
 """Held by the thread that draws random numbers."""
 Case = tuple[Any, ...]
@@ -71,6 +80,7 @@ CASES: dict[str, Case] = {
     "unet": ("unet:unet_padded", {"width": 2, "depth": 2}, (3, 132, 12)),
     "classes": (source_of(CLASSES), {}, (2, 50, 12)),
     "windows": (source_of(WINDOWS), {}, (2, 64, 8)),
+    "shared": (source_of(SHARED), {}, (2, 48, 6)),
 }
 
 
@@ -89,7 +99,7 @@ def made(case: Case) -> tuple[nn.Module, list[Tensor]]:
         network = archdsl.load(spec, dtype=torch.float64, parallel=True, **values)
         images = [torch.randn(2, *size, dtype=torch.float64) for size in sizes]
     for module in network.modules():
-        if hasattr(module, "p"):
+        if isinstance(getattr(module, "p", None), float):
             module.p = 0.0  # of dropouts, whose masks are random
     return network, images
 
@@ -110,7 +120,8 @@ def run(case: Case, exchange: bool | None, mesh: DeviceMesh | None = None) -> tu
     network, images = made(case)
     part = archdsl.bands(network, *(image.shape[1:] for image in images), exchange=exchange)
     model = network if mesh is None else archdsl.parallelize(network, mesh)
-    results = part.kept(model(*(x[:, :, part.rows] if x.shape[2] > 1 else x for x in images)))
+    height = images[0].shape[2]
+    results = part.kept(model(*(x[:, :, part.rows] if x.shape[2] == height else x for x in images)))
     (loss_of(results) * (1 if mesh is None else part.ranks)).backward()
     return part, state(network), results[0] if isinstance(results, tuple) else results
 
@@ -173,6 +184,29 @@ def trial(seed: int, ranks: int) -> str:
 def test_gradients_of_random_networks() -> None:
     counts = Counter(trial(seed, 2 + seed % 3).split(":")[0] for seed in range(300))
     assert counts["exchanged"] >= 40, counts
+
+
+@pytest.mark.long
+def test_gradients_of_hostile_networks() -> None:
+    """Networks in which the forms of the language meet are right on bands, or refused."""
+    counts: Counter[str] = Counter()
+    for name, text in NETWORKS.items():
+        graph = graph_of(text)
+        if not graph.free or not any(weight.trainable for _, weight in graph.weights()):
+            counts["left out"] += 1
+            continue
+        sizes = graph.always.near({**graph.examples, graph.free[0].name: 64})
+        shapes = [tuple(evaluate(d, sizes) for d in graph.shape(Result(n.id))) for n in graph.input_nodes]
+        for exchange in (None, True):
+            try:
+                part = in_threads((source_of(text), {}, *shapes), exchange, 2)
+                counts["exchanged" if part.exchanges else "computed"] += 1
+            except (SpecError, ValueError):
+                counts["refused"] += 1
+            except Exception as error:
+                raise AssertionError(f"{name}: {shapes}, exchange = {exchange}") from error
+    assert counts["exchanged"] >= 25, counts
+    assert counts["computed"] >= 40, counts
 
 
 def in_processes() -> None:

@@ -375,11 +375,11 @@ def exported_forms(seed: int, ending: str) -> str:
 
 
 def test_a_network_of_many_forms_is_proved() -> None:
-    assert exported_forms(4, ".pt2") == "proved"
+    assert exported_forms(8, ".pt2") == "proved"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2, 3, 8, 10, 13, 19, 20])
+@pytest.mark.parametrize("seed", [3, 10, 12, 13, 14, 24, 25, 26])
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
 def test_more_networks_of_many_forms_are_proved(seed: int, ending: str) -> None:
-    assert exported_forms(seed, ending) in ("proved", "")
+    assert exported_forms(seed, ending) == "proved"

@@ -15,9 +15,14 @@ FAMILIES = {
     "deit_tiny_distilled_patch16_224": "deit",
     "edgenext_xx_small": "edgenext",
     "focalnet_tiny_srf": "focal",
+    "gcvit_xxtiny": "gcvit",
     "ghostnetv2_100": "ghost",
+    "inception_next_atto": "inception_next",
     "mobileone_s0": "mobileone",
     "repvit_m1_0": "repvit",
+    "rexnet_100": "rexnet",
+    "swiftformer_xs": "swiftformer",
+    "tiny_vit_5m_224": "tiny_vit",
     "xcit_nano_12_p16_224": "xcit",
 }
 

@@ -27,7 +27,7 @@ class Control:
         frame = self.numbers.frame(loop.group)
         inner = self.numbers.frame(loop.inner)
         statement = loop.region.statement
-        index = Var(f"index@{id(loop)}")
+        index = Var(f"@index@{id(loop)}")  # no variable of a spec begins so
         hints: list[Expr] = []
         known = dict(names.known)
         if isinstance(statement, tree.Repeat):
@@ -73,7 +73,7 @@ class Control:
         if (
             count == 1
             and statement.names[0].name in known
-            and any("index@" in n for n in ex.variables(known[statement.names[0].name]))
+            and any(n.startswith("@index@") for n in ex.variables(known[statement.names[0].name]))
         ):
             return []
         for i, name in enumerate(statement.names):

@@ -88,6 +88,7 @@ class Forward:
             names,
             self.appends,
             self.training_values(),
+            self.alone,
             self.updates,
             self.output_names(),
             self.pressing(self.file.releases.variables),
@@ -142,6 +143,10 @@ class Forward:
             wanted = identifier(name.strip("_")) if name is not None and name.strip("_") else None
             found.append(wanted if wanted not in self.file.globals else None)
         return found
+
+    def alone(self, value: Value) -> bool:
+        """Whether only a module in training needs a value, in all calls of the class."""
+        return bool(value.row) and all(t is not None and t.node in self.file.of_training for t in value.row)
 
     def training_values(self) -> list[Value]:
         """The results that only a module in training needs, in all calls of the class."""

@@ -123,7 +123,7 @@ class Planner:
         ends = [self.channels.count(r[-1].outputs[0]) for r in steps]
         running: Running | None = None
         if all(isinstance(v, int) for v in row) and not ex.constant(row):
-            running = Running(Var(f"in_channels@{id(loop)}"), flow, [None])
+            running = Running(Var(f"@in_channels@{id(loop)}"), flow, [None])
             inner.running[running.variable.name] = list(row)
             numbers.running[running.variable.name] = running
             numbers.plan.headings[loop].running = running

@@ -53,6 +53,8 @@ class Composer:
     """Whether a call adds a part to a list of features: in place, or in a new list; None for any other call."""
     training: Sequence[Value] = ()
     """Outputs that only a module in training gives."""
+    alone: Callable[[Value], bool] = lambda value: False
+    """Whether only a module in training needs a value."""
     updates: Callable[[Call], frozenset[str]] = lambda call: frozenset()
     """The shared members whose statistics a call updates."""
     output_names: Sequence[str | None] = ()
@@ -113,19 +115,21 @@ class Composer:
     def compose_all(self) -> list[Statement]:
         """The statements, with what only training outputs need at the end, under a condition of its own.
 
-        Where a shared member keeps statistics, its calls stay in order: then there are several such conditions.
+        There are several such conditions where a shared member keeps statistics, since its calls stay in order, and
+        where a block takes a value that it needs in training alone: it is None in evaluation.
         """
         if not self.training:
             return self.compose(self.flow.actions)
         needed = {v for v in self.flow.outputs if v not in self.training}
         rest: set[Action] = set()
         for action in reversed(self.flow.actions):
-            if needed.isdisjoint(made_by(action)):
+            made = list(made_by(action))
+            if needed.isdisjoint(made) or all(map(self.alone, made)):
                 rest.add(action)
             else:
                 needed.update(taken_by(action))
-        own = {v for action in rest for v in made_by(action)}
-        self.training = [v for v in self.training if v in own]
+        own = {v: None for action in self.flow.actions if action in rest for v in made_by(action)}
+        self.training = [v for v in own if v in self.training or v in needed]
         found: list[Statement] = []
         always: list[Action] = []
         waiting: list[Action] = []
@@ -136,7 +140,8 @@ class Composer:
                 waiting.append(action)
                 updated |= updates
                 continue
-            if updated & updates:
+            taken = {v for other in waiting for v in made_by(other)}.intersection(taken_by(action))
+            if taken or updated & updates:
                 found += [*self.compose(always), *self.in_training(waiting)]
                 always, waiting, updated = [], [], set()
             always.append(action)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,6 +26,11 @@ from archdsl.runtime.refusal import ImportRefused
 
 BATCHES = (2, 3)
 """The batches of the two runs: what differs with them is the batch."""
+WAYS: tuple[Callable[[int, int], int], ...] = (
+    lambda n, axis: n + axis * (32 if n >= 64 else n),
+    lambda n, axis: n * (axis + 1),
+)
+"""How each size of the second run follows from that of the first, and the number of its axis from 1."""
 
 
 def from_module(
@@ -135,16 +140,11 @@ class Import:
 
     def run(self) -> Imported:
         """The spec with free sizes of the input if it can have them, else with fixed ones."""
-        larger = [
-            (size[0], *(n + (axis + 1) * (32 if n >= 64 else n) for axis, n in enumerate(size[1:])))
-            for size in self.sizes
-            if not self.fixed
-        ] or self.sizes
         evaluated = _record(self.module, self.sizes, BATCHES[0])
-        if larger == self.sizes:
+        if self.fixed or all(len(size) == 1 for size in self.sizes):
             return self.proved(evaluated, self.sizes)
         try:
-            found = self.proved(evaluated, larger)
+            found = self.proved(evaluated, *self.larger())
             if not found.externs:
                 return found
             fixed = self.attempt_fixed()
@@ -155,6 +155,20 @@ class Import:
         found.notes.append(f"the size of the input is fixed: {_first_line(first)}")
         return found
 
+    def larger(self) -> tuple[list[Size], Recording]:
+        """Other sizes, and a run at these: a little larger, or multiples, which modules that cut windows may need.
+
+        Raises ImportRefused if it runs at none of them.
+        """
+        reasons = []
+        for way in WAYS:
+            sizes = [(size[0], *(way(n, axis) for axis, n in enumerate(size[1:], 1))) for size in self.sizes]
+            try:
+                return sizes, _record(self.module, sizes, BATCHES[1])
+            except ImportRefused as reason:
+                reasons.append(reason)
+        raise reasons[0]
+
     def attempt_fixed(self) -> Imported | None:
         """The spec for inputs of this size alone, which may need fewer externs."""
         try:
@@ -164,9 +178,9 @@ class Import:
         found.notes.append("the size of the input is fixed, since that needs fewer externs")
         return found
 
-    def proved(self, evaluated: Recording, others: list[Size]) -> Imported:
-        """The spec from runs at these two sizes, which are the same if the size is fixed."""
-        again = _record(self.module, others, BATCHES[1])
+    def proved(self, evaluated: Recording, others: list[Size], again: Recording | None = None) -> Imported:
+        """The spec from runs at these two sizes, which are the same if the size is fixed; `again` is the second run."""
+        again = _record(self.module, others, BATCHES[1]) if again is None else again
         trained, why = _trained(self.module, self.sizes, others, len(evaluated.outputs))
         free = self.sizes != others
         if trained is None:

@@ -80,6 +80,8 @@ def prove(
     unused = [key for key in state if key not in mine]
     if unused:
         more = f" and {len(unused) - 1} more" if unused[1:] else ""
+        if same := other_key(module, unused[0], mine):
+            raise ImportRefused(f"it has one weight under two keys, `{same}` and `{unused[0]}`{more}")
         raise ImportRefused(f"it does not use its parameter `{unused[0]}`{more}{why}")
     for key, tensor in mine.items():
         if key not in state or state[key].shape != tensor.shape:
@@ -91,10 +93,19 @@ def prove(
     with torch.no_grad():
         compare(module, built, sizes, 1)
         if sizes != others:
-            compare(module, built, smaller(imported.graph, sizes) or others, 2)
+            least = smaller(imported.graph, sizes)
+            if least is None or not compare_if_it_runs(module, built, least):
+                compare(module, built, others, 2)
             if (tiny := smallest(imported.graph, sizes)) is not None:
                 compare_if_it_runs(module, built, tiny)
     return imported
+
+
+def other_key(module: nn.Module, key: str, known: Collection[str]) -> str | None:
+    """The known key of a weight that a module also holds elsewhere, so that its state_dict has it twice."""
+    held = dict(module.named_parameters(remove_duplicate=False))
+    held |= dict(module.named_buffers(remove_duplicate=False))
+    return next((k for k, tensor in held.items() if k in known and tensor is held.get(key)), None)
 
 
 def frozen(module: nn.Module, built: nn.Module) -> list[str]:
@@ -115,14 +126,25 @@ def smallest(graph: Graph, sizes: list[Size]) -> list[Size] | None:
     return [(sizes[0][0], *graph.always.near(dict.fromkeys(axes, 1)).values())]
 
 
-def compare_if_it_runs(module: nn.Module, built: nn.Module, sizes: list[Size]) -> None:
-    """Compares two modules at these sizes, unless the first one cannot take them. Raises ImportRefused."""
+def compare_if_it_runs(module: nn.Module, built: nn.Module, sizes: list[Size]) -> bool:
+    """Compares two modules at these sizes, unless the first one cannot take them; whether it did.
+
+    Raises ImportRefused.
+    """
     try:
-        given = [*tensors_in(module(*arranged(module, [torch.zeros(2, *size) for size in sizes])))]
+        given = [*tensors_in(module(*arranged(module, inputs_of(sizes, 2))))]
     except Exception:  # whatever a module of others raises
-        return
-    if all(bool(tensor.isfinite().all()) for tensor in given):
-        compare(module, built, sizes, 2)
+        return False
+    if not all(bool(tensor.isfinite().all()) for tensor in given):
+        return False
+    compare(module, built, sizes, 2, given)
+    return True
+
+
+def inputs_of(sizes: list[Size], batch: int) -> list[torch.Tensor]:
+    """Random inputs, the same ones each time."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(batch, *size, generator=generator) for size in sizes]
 
 
 def smaller(graph: Graph, sizes: list[Size]) -> list[Size] | None:
@@ -138,11 +160,12 @@ def smaller(graph: Graph, sizes: list[Size]) -> list[Size] | None:
     return None
 
 
-def compare(module: nn.Module, built: nn.Module, sizes: list[Size], batch: int) -> None:
-    """Raises ImportRefused unless two modules give the same at these sizes."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(batch, *size, generator=generator) for size in sizes]
-    wanted = list(tensors_in(module(*arranged(module, inputs))))
+def compare(
+    module: nn.Module, built: nn.Module, sizes: list[Size], batch: int, wanted: list[torch.Tensor] | None = None
+) -> None:
+    """Raises ImportRefused unless two modules give the same at these sizes; `wanted` is what the first one gives."""
+    inputs = inputs_of(sizes, batch)
+    wanted = list(tensors_in(module(*arranged(module, inputs)))) if wanted is None else wanted
     try:
         given = list(tensors_in(built(*inputs)))
     except Exception as error:  # an extern is the user's code

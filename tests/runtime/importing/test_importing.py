@@ -78,6 +78,23 @@ def test_a_size_that_cannot_vary_is_fixed() -> None:
     assert found.notes and "fixed" in found.notes[0]
 
 
+class Cuts(nn.Module):
+    """Takes multiples of 80 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] % 80 or x.shape[3] % 80:
+            raise ValueError("it cuts tiles of 80 x 80")
+        return self.conv(x)
+
+
+def test_a_size_that_varies_by_multiples_is_free() -> None:
+    assert "input image[1, H = 80, W = 80]" in from_module(Cuts(), (1, 80, 80)).text
+
+
 def test_it_shows_itself() -> None:
     found = archdsl.from_module(Pyramid(), (3, 32, 32))
     assert "image/svg+xml" in found._repr_mimebundle_()
@@ -152,6 +169,16 @@ class OfAnother(Refused):
         return self.caller(x)
 
 
+class TwoKeys(Refused):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.factor
+        self.other = self.conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.other(x)
+
+
 class ByBatch(Refused):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x).reshape(-1, 2, 30, 30)
@@ -171,6 +198,7 @@ class Changed(Refused):
         (Unused, "does not use its parameter `factor`"),
         (Shared, "no operation for the function `flip`"),
         (OfAnother, "called by `caller`, of which it is no part"),
+        (TwoKeys, "one weight under two keys, `conv.weight` and `other.weight` and 1 more"),
         (ByBatch, "whose axes are parts of others"),
         (Changed, "changes a part of a tensor"),
     ],
@@ -178,7 +206,7 @@ class Changed(Refused):
 def test_what_cannot_be_said_is_refused(module: type[nn.Module], reason: str) -> None:
     with pytest.raises(ImportRefused, match=reason) as refusal:
         from_module(module(), (3, 32, 32))
-    if module not in (Unused, OfAnother, ByBatch):
+    if module not in (Unused, OfAnother, TwoKeys, ByBatch):
         assert f"{Path(__file__).name}:" in refusal.value.line
 
 

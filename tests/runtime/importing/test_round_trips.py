@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
 import archdsl
 from archdsl import dims
-from archdsl.graph import Graph
-from archdsl.report.compare.changes import Change
+from archdsl.graph import Graph, Node
+from archdsl.report.compare.changes import Change, Member
 from archdsl.runtime.importing import from_module
 from tests.helpers import ROOT
 
@@ -19,14 +20,17 @@ MODELS = (
     *("convnext:convnext_tiny", "convnextv2:convnextv2_atto", "dcgan:discriminator", "dcgan:generator"),
     *("deeplabv3:deeplabv3_resnet50", "densenet:densenet121", "edges:edges", "efficientnet:efficientnet_b0"),
     *("fcdensenet:fcdensenet56", "fcdensenet:fcdensenet103", "fcn:fcn_resnet50", "googlenet:googlenet"),
-    *("inception:inception_v3", "lenet:lenet", "lraspp:lraspp_mobilenet_v3_large", "mixer:mixer_s16_224"),
-    *("mnasnet:mnasnet0_5", "mobilenet:mobilenet_v2", "mobilevit:mobilevit_xxs", "poolformer:poolformer_s12"),
-    *("pvt:pvt_v2_b0", "regnet:regnet_x_400mf", "resnet:resnet18", "s3d:s3d", "shufflenet:shufflenet_v2_x0_5"),
-    *("squeezenet:squeezenet1_1", "unet:unet", "unetpp:unetpp", "vgg:vgg11_bn", "video_resnet:mc3_18"),
-    *("vit:vit_b_32", "wavenet:wavenet", "wavenet:denoising_wavenet"),
+    *("inception:inception_v3", "lenet:lenet", "lraspp:lraspp_mobilenet_v3_large", "maxvit:maxvit_t"),
+    *("mixer:mixer_s16_224", "mnasnet:mnasnet0_5", "mobilenet:mobilenet_v2", "mobilevit:mobilevit_xxs"),
+    "poolformer:poolformer_s12",
+    *("pvt:pvt_v2_b0", "regnet:regnet_x_400mf", "resnet:resnet18", "s3d:s3d"),
+    *("shufflenet:shufflenet_v2_x0_5", "squeezenet:squeezenet1_1", "unet:unet", "unetpp:unetpp", "vgg:vgg11_bn"),
+    *("video_resnet:mc3_18", "vit:vit_b_32", "wavenet:wavenet", "wavenet:denoising_wavenet"),
 )
 """Models of the families that become the same graph; the others are not there yet."""
 SIZE = 64
+SIZES = {"maxvit:maxvit_t": 224}
+"""The sizes of models that are imported with free sizes at these alone."""
 
 
 def is_known(change: Change) -> bool:
@@ -46,9 +50,20 @@ def is_near(one: str, two: str) -> bool:
         return False
 
 
-def sizes_of(graph: Graph) -> list[tuple[int, ...]]:
-    """Valid sizes of the inputs, near to 64."""
-    values = graph.always.near({size.name: SIZE for size in graph.free})
+def unmoved(changes: Sequence[Change]) -> list[Change]:
+    """Changes without those of what parameters alone give, which may be computed earlier or later."""
+    moved = {learned(change.before) for change in changes} & {learned(change.after) for change in changes}
+    return [change for change in changes if learned(change.before or change.after) not in moved - {""}]
+
+
+def learned(members: Sequence[Member]) -> str:
+    """The paths of nodes of which the first takes nothing; nothing for others."""
+    return " ".join(m.path for m in members) if members and isinstance(m := members[0], Node) and not m.inputs else ""
+
+
+def sizes_of(graph: Graph, size: int = SIZE) -> list[tuple[int, ...]]:
+    """Valid sizes of the inputs, near to this one."""
+    values = graph.always.near({free.name: size for free in graph.free})
     shapes = [node.shapes[0] for node in graph.input_nodes]
     return [tuple(dims.evaluate(size, values) for size in shape) for shape in shapes]
 
@@ -57,7 +72,7 @@ def sizes_of(graph: Graph) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("spec", MODELS)
 def test_a_built_model_becomes_its_network_again(spec: str) -> None:
     graph = archdsl.check(spec)
-    found = from_module(archdsl.load(spec), sizes_of(graph), extern=False)
-    assert not [change for change in archdsl.diff(graph, found.graph).changes if not is_known(change)]
+    found = from_module(archdsl.load(spec), sizes_of(graph, SIZES.get(spec, SIZE)), extern=False)
+    assert not [change for change in unmoved(archdsl.diff(graph, found.graph).changes) if not is_known(change)]
     lines, own = (len(text.splitlines()) for text in (found.text, FAMILIES[spec.partition(":")[0]]))
     assert lines <= 1.5 * own
