@@ -108,7 +108,20 @@ model net {
 """
 
 
-@pytest.mark.parametrize("text", [SHUFFLED, HELD], ids=["another in each round", "held from the first round on"])
+NOTHING_HELD = """
+model net {
+    input x[4, 8]
+    for i in 1..=3 { "0.a{i}": slice(0, 2) -> conv(4, 1) }
+    "0.b": conv(4, 1)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [SHUFFLED, HELD, NOTHING_HELD],
+    ids=["another in each round", "held from the first round on", "held by no function"],
+)
 def test_members_of_loops_are_made_in_their_place(text: str) -> None:
     made = prove_build(check(Source("net.arch", text)))
     assert made.plainness == 0, made.refused

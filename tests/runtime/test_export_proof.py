@@ -379,7 +379,7 @@ def test_a_network_of_many_forms_is_proved() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [3, 10, 12, 13, 14, 24, 25, 26])
+@pytest.mark.parametrize("seed", [3, 8, 10, 13, 14, 24, 25, 26])
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
 def test_more_networks_of_many_forms_are_proved(seed: int, ending: str) -> None:
     assert exported_forms(seed, ending) == "proved"

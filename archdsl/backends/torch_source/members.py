@@ -235,7 +235,7 @@ class Members:
     def steady_holders(self, leaf: Leaf) -> Iterator[tuple[int, str]]:
         """The holders of a member that are called the same in every call: how many pieces they are, and their path."""
         made = self.plan.made.get(leaf)
-        pieces = split_dots(made.name) if made is not None else []
+        pieces = split_dots(made.name) if made is not None and self.has_member(leaf) else []
         for i in range(1, len(pieces)):
             texts = [p for p in joined(pieces[:i]) if isinstance(p, str)]
             if len(texts) == len(joined(pieces[:i])):
