@@ -24,10 +24,8 @@ _HEAD: Final = '''"""The parse tables of grammars/arch.lark, made by archdsl.syn
 
 
 def grammar_file() -> Path:
-    """The grammar: in the installed package, or next to it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "grammars" / "arch.lark"
-    return inside if inside.is_file() else package.parent / "grammars" / "arch.lark"
+    """The grammar, beside the package in a checkout; an installed package has its tables alone."""
+    return Path(__file__).resolve().parents[2] / "grammars" / "arch.lark"
 
 
 def build(*, strict: bool = False) -> Lark:

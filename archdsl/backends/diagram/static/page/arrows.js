@@ -75,9 +75,10 @@ function within(layout, b, border, dot) {
     return meets([from, to], Math.min(a, c) - x, Math.min(b, d) - y, Math.max(a, c) + x, Math.max(b, d) + y);
   });
   if ((border[0] === dot[0] || border[1] === dot[1]) && clear(border, dot)) return [border, dot];
-  const lines = (axis, low, high) => [...new Set([border[axis], dot[axis], low, high,
-    ...solid.flatMap((r) => [r[axis] - 1, r[axis + 2] + 1])])].filter((v) => v === border[axis] || (v >= low && v <= high)).sort((p, q) => p - q);
-  const grid = [lines(0, x + PAD / 2, x + w - PAD / 2), lines(1, y + HEADING - 2, y + h - PAD / 2)];
+  const range = [[x + PAD / 2, x + w - PAD / 2], [y + HEADING - 2, y + h - PAD / 2]];
+  const inner = (axis, v) => v >= range[axis][0] && v <= range[axis][1];
+  const grid = [0, 1].map((axis) => [...new Set([border[axis], dot[axis], ...range[axis],
+    ...solid.flatMap((r) => [r[axis] - 1, r[axis + 2] + 1])])].filter((v) => v === border[axis] || inner(axis, v)).sort((p, q) => p - q));
   const at = (i, j) => [grid[0][i], grid[1][j]];
   const from = [grid[0].indexOf(border[0]), grid[1].indexOf(border[1])];
   const before = new Map([[String(from), null]]);
@@ -85,6 +86,7 @@ function within(layout, b, border, dot) {
   for (let round = [from]; round.length;) {
     const next = [];
     for (const place of round) for (const axis of [1, 0]) for (const step of [1, -1]) {
+      if (!inner(1 - axis, grid[1 - axis][place[1 - axis]])) continue;  // never along the side
       const to = [...place];
       for (;;) {
         const last = [...to];
