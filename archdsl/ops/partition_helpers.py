@@ -170,6 +170,7 @@ def {name}(grids: Tensor, like: Tensor, size: int | tuple[int, ...]) -> Tensor:
 def mask_strangers(last: bool) -> Helper:
     name, cut = _named("mask_strangers", last), to_windows(last)
     heads = "[T, T, heads]" if last else "[heads, T, T]"
+    # PyTorch's kernels of attention would copy a bias whose last axis is not in a row, for all windows.
     return Helper(
         name,
         f'''{cut.source}
@@ -195,7 +196,7 @@ def {name}(
     regions = {cut.name}({"regions.unsqueeze(-1)" if last else "regions"}, size).flatten(1)
     apart = regions[:, None, :, None] != regions[:, None, None, :]
     mask = torch.zeros_like(apart, dtype=x.dtype).masked_fill(apart, float("-inf"))
-    mask = mask if bias is None else {"bias.movedim(-1, 1)" if last else "bias"} + mask
+    mask = mask if bias is None else {"bias.movedim(-1, 1).contiguous()" if last else "bias"} + mask
     return mask.expand(x.shape[0], *mask.shape).flatten(0, 1){".movedim(1, -1)" if last else ""}
 ''',
     )

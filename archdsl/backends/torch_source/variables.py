@@ -129,7 +129,8 @@ class Composer:
             else:
                 needed.update(taken_by(action))
         own = {v: None for action in self.flow.actions if action in rest for v in made_by(action)}
-        self.training = [v for v in own if v in self.training or v in needed]
+        given = [v for v in self.training if v in own]
+        self.training = [*given, *(v for v in own if v in needed and v not in given)]
         found: list[Statement] = []
         always: list[Action] = []
         waiting: list[Action] = []

@@ -123,8 +123,8 @@ class Structure:
     def shared(self, member: Member, into: int | None) -> Node:
         """A call of what is called more than once; the first one gives what is shared."""
         name = own_name(member.path, self.scope)
-        if len(member.outputs) > 1 or not member.inputs:
-            raise ImportRefused("it is called more than once, and takes no tensor or gives several", member.path)
+        if not member.inputs:
+            raise ImportRefused("it is called more than once, and takes no tensor", member.path)
         if name not in self.shares:
             plain = name.isidentifier() and name not in OPERATIONS
             called = self.fresh(name if plain else f"shared_{name.replace('.', '_')}")
@@ -190,6 +190,10 @@ class Structure:
             if made is not None and len(made.outputs) > 1:
                 self.nodes[id(made)].names = tuple(self.tags[v] for v in made.outputs)
             return self.tags[value]
+        if self.scope.inputs == [value]:
+            self.input_names = [self.fresh("x")]
+            self.tags[value] = self.input_names[0]
+            return self.tags[value]
         member = self.producer[value] if value in self.producer else self.learned[value][-1]
         node = self.nodes[id(member)]
         if len(member.outputs) > 1:
@@ -244,7 +248,12 @@ class Structure:
                     more = self.chain(value, source, emitted)
                     if start and more and (more[0].kind, more[0].name) == ("ref", start[0].name):
                         start = []
-                    chain += start + more
+                    more = start + more
+                    if chain and chain[-1].kind == "ref" and (not more or more[0].kind == "ref"):
+                        chain.pop()  # nothing follows from that name
+                    chain += more
+            if outputs and chain and chain[-1].kind == "ref":
+                chain.pop()
         except Tangled:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
@@ -270,11 +279,7 @@ class Structure:
             self.tag(value)
         if len(self.scope.inputs) != 1:
             return [*before, *chain]
-        (given,) = self.scope.inputs
-        if given not in self.tags:
-            self.input_names = [self.fresh("x")]
-            self.tags[given] = self.input_names[0]
-        start = [] if chain[0].kind == "ref" else [Node("ref", self.tags[given])]
+        start = [] if chain[0].kind == "ref" else [Node("ref", self.tag(self.scope.inputs[0]))]
         return [*before, *start, *chain]
 
     def begin(self, value: Value, emitted: set[int]) -> tuple[Chain, Member | None]:
@@ -440,8 +445,7 @@ class Structure:
         if flow in self.tags or flow in self.producer:
             return
         if any(flow in member.inputs for member in members[1:]):
-            self.input_names = [self.fresh("x")]
-            self.tags[flow] = self.input_names[0]
+            self.tag(flow)
 
     def sizes(self, member: Member, node: Node) -> None:
         """Finds the tensors whose sizes a `resize` takes."""
@@ -455,11 +459,7 @@ class Structure:
             found += [v for v in other.outputs if sizes_of(v) == wanted.shapes]
         if not found:
             raise ImportRefused("it resizes to a size that no tensor here has", self.scope.path, member.line)
-        best = found[0]
-        if best in self.scope.inputs and best not in self.tags:
-            self.input_names = [self.fresh("x")]
-            self.tags[best] = self.input_names[0]
-        return Text(f"{self.tag(best)}.size")
+        return Text(f"{self.tag(found[0])}.size")
 
 
 def plain_name(node: Node) -> str:

@@ -259,6 +259,8 @@ def test_a_model_for_every_size_does_not_check() -> None:
         ("conv(4, 1) -> slice(0, 2) -> relu", False),  # a view
         ("conv(2, 1) -> dropout(0.5) -> relu", False),  # the same tensor in eval mode
         ("conv(2, 1) -> droppath(0.5) -> relu", True),
+        ("conv(2, 1) -> droppath(0) -> relu", True),
+        ("sigmoid -> droppath(0) -> relu", False),  # the same tensor in training, too
         ("a: conv(2, 1)\n droppath(0.5) -> relu\n (it, a) -> add", False),  # the same tensor in eval mode
         ("residual { conv(2, 1) } \n relu", True),
     ],
@@ -267,6 +269,14 @@ def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, o
     graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert ("inplace=True" in write_module(graph)) is overwrites
     holds(graph, READABLE)
+
+
+def test_droppath_of_nothing_draws_no_numbers() -> None:
+    graph = graph_of(net_text("conv(2, 1) -> droppath(0)", "x[2, 4, 4]"))
+    model = class_of(graph)(dtype=torch.double).train()
+    before = torch.get_rng_state()
+    model(*inputs(graph))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(

@@ -450,3 +450,28 @@ class Stack(nn.Module):
 def test_blocks_of_two_tensors_flow_on_in_a_loop() -> None:
     text = from_module(Stack(), (1, 16)).text
     assert 'for i, dilation in enumerate([2, 4, 1, 3], 1) { "layers.{i}": gated_2(dilation' in text
+
+
+class Head(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.boxes = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scores(x), self.boxes(x)
+
+
+class Detector(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.down, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), Head()
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        x = self.body(x)
+        return [self.head(x), self.head(self.down(x))]
+
+
+def test_a_head_of_two_results_is_called_for_each_level() -> None:
+    text = from_module(Detector(), (3, 16, 16)).text
+    assert "share head: head" in text
+    assert text.count("(head0") == 2
