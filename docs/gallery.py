@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from archdsl.backends.diagram.drawing import Diagram
-from archdsl.common.units import points_from
+from archdsl.common.units import width_from
 from archdsl.compiler import check, diff, draw
 
 HERE = Path(__file__).parent
@@ -131,7 +131,7 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
 def diagram(specs: tuple[str, ...], options: dict[str, Any]) -> Diagram:
     graphs = [check(HERE.parent / s if s.endswith(".arch") else s) for s in specs]
     if "width" in options:
-        options = options | {"width": points_from(options["width"])}
+        options = options | {"width": width_from(options["width"])}
     return draw(graphs[0] if len(graphs) == 1 else diff(graphs[0], graphs[1]), **options)
 
 

@@ -12,6 +12,7 @@ from tests.helpers import ROOT
 
 FAMILIES = {
     "cait_xxs24_224": "cait",
+    "convit_tiny": "convit",
     "deit_tiny_distilled_patch16_224": "deit",
     "edgenext_xx_small": "edgenext",
     "focalnet_tiny_srf": "focal",

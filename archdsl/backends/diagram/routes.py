@@ -143,7 +143,9 @@ class Router:
         under, top = self._under.get(edge.tail, tail[1]), head[3]
         entered = set(self.frames[edge.head]) - set(self.frames[edge.tail])
         above = [self._turned(self.layout.frames[part])[3] + CLEAR for part in entered if part in self.layout.frames]
-        levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5, *above]
+        left = set(self.frames[edge.tail]) - set(self.frames[edge.head])
+        beyond = [self._turned(self.layout.frames[part])[1] - CLEAR for part in left if part in self.layout.frames]
+        levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5, *above, *beyond]
         levels = [level for level in levels if top + ARROW + 2 < level < under]
         if (shift := self.landings.get(edge, 0.0)) and not edge.is_skip:  # as if its head were there
             x = middle(head)[0] + shift

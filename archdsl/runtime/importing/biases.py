@@ -26,8 +26,11 @@ def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: 
 
     Raises NoOperation for other tensors than a table of relative positions.
     """
-    if isinstance(given, Derived) and OPERATIONS_OF.get(plain(given.name)) == "add":
-        given = given.arguments[:2]
+    inner = given
+    while isinstance(inner, Derived) and plain(inner.name) in VIEWS:
+        inner = inner.arguments[0]
+    if isinstance(inner, Derived) and OPERATIONS_OF.get(plain(inner.name)) == "add":
+        given = inner.arguments[:2]
     if isinstance(given, tuple):
         parts = [bias_of(layouts, part, queries, keys, call) for part in given]
         tensors = [part for part in parts if part is not None]
@@ -37,6 +40,8 @@ def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: 
     opened = layouts.inside.get(queries)
     if is_mask(layouts, given) and opened is not None and opened.inputs[0] in layouts.rolled:
         return None
+    if isinstance(given, Constant | Derived) and (numbers := given.numbers) is not None and not numbers.any():
+        return None  # the mask of a shift that one window has no need of
     if not isinstance(given, Derived):
         raise NoOperation("scores of attention plus a mask or bias that is no table of relative positions")
     counts = (prod(queries.shapes[0][2:]), prod(keys.shapes[0][2:]))

@@ -285,6 +285,28 @@ def test_no_arrow_runs_through_the_notes_of_merges(direction: str) -> None:
     assert faults(draw(check("edges:edges"), direction=direction)) == []  # type: ignore[arg-type]
 
 
+LABELLED_TOWERS = """
+block tower() {
+    conv(32, 5) -> batchnorm -> relu
+    global_avgpool -> flatten -> linear(128)
+}
+model siamese() {
+    input left[3, 96, 96], right[3, 96, 96]
+    share embed: tower
+    left -> embed -> a: it
+    right -> embed -> b: it
+    (a, b) -> both: concat
+    (a, b) -> gap: mul
+    (both, gap) -> concat -> linear(64)
+}
+"""
+
+
+@pytest.mark.parametrize("direction", ["down", "right"])
+def test_arrows_that_leave_a_frame_part_behind_it(direction: str) -> None:
+    assert faults(drawn(LABELLED_TOWERS, direction=direction)) == []
+
+
 @given(st.lists(st.floats(-500, 500), min_size=1, max_size=9), st.floats(10, 100))
 def test_arrows_arrive_apart_and_in_order(wanted: list[float], limit: float) -> None:
     wanted.sort()

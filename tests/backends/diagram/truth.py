@@ -114,7 +114,7 @@ def falsehoods(diagram: Diagram) -> Iterator[str]:
             if box.kind != "block" or diagram.drawing.writer.captions.detail.sizes:
                 yield from _box(box, picture.graph, words[box])
         for part in picture.walk():
-            if part.count > 1 and not any(re.search(rf"× {part.count}$", text) for text in words[part]):
+            if part.count > 1 and not any(re.search(rf"× {part.count}( \([A-Z]\))?$", text) for text in words[part]):
                 yield f"{words[part]} does not say that it is there {part.count} times"
         if diagram.drawing.scene is not None:
             yield from loose(scene, picture, prefix)

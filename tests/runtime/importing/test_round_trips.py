@@ -85,3 +85,11 @@ def test_a_built_model_becomes_its_network_again(spec: str) -> None:
     assert not [change for change in unmoved(archdsl.diff(graph, found.graph).changes) if not is_known(change)]
     lines, own = (len(text.splitlines()) for text in (found.text, FAMILIES[spec.partition(":")[0]]))
     assert lines <= LONGER.get(spec, 1.5) * own
+
+
+@pytest.mark.long
+def test_shifted_windows_of_a_built_model_are_found() -> None:
+    """At one size: whether a window covers a map, and so needs no shift, depends on it."""
+    found = from_module(archdsl.load("swin:swin_t"), (3, 224, 224), extern=False)
+    assert "shift" in found.text and "relative" in found.text
+    assert len(found.text.splitlines()) <= 1.5 * len(FAMILIES["swin"].splitlines())
