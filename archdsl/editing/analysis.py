@@ -21,7 +21,6 @@ from archdsl.editing.alone import as_models
 from archdsl.editing.files import Files
 from archdsl.elaborate.spec_files import SpecFile, family, find_import, reporting
 from archdsl.graph import Graph
-from archdsl.ops.base import Shape
 from archdsl.report.layers import Layers, Options
 from archdsl.syntax import tree
 from archdsl.values import BlockValue
@@ -38,8 +37,8 @@ class Model:
     graph: Graph | None
     found: tuple[Diagnostic, ...]
     hidden: frozenset[Span] = frozenset()
-    texts: dict[Shape, str] = field(default_factory=dict)
-    """Its sizes as text, each made once."""
+    texts: dict[int, str] = field(default_factory=dict)
+    """The sizes of its graph as text, by identity, each made once."""
 
     @property
     def is_right(self) -> bool:

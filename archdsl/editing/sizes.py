@@ -37,9 +37,9 @@ class Call:
             shape = self.graph.node(tensor).shapes[tensor.index] if tensor.node >= 0 else None
             if shape is None:
                 return ()
-            text = self.model.texts.get(shape)
+            text = self.model.texts.get(id(shape))  # comparing formulas would take longer than writing them
             if text is None:
-                text = self.model.texts[shape] = shape_text(shape, self.graph.sizes)
+                text = self.model.texts[id(shape)] = shape_text(shape, self.graph.sizes)
             found.append(text)
         return tuple(found)
 
