@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.drawing import draw
 from archdsl.checker.spec import models
 from archdsl.compiler import check
@@ -28,6 +29,26 @@ def found_specs() -> list[str]:
 @pytest.mark.parametrize("spec", found_specs(), ids=lambda spec: spec.rsplit("/")[-1])
 def test_specs_that_were_once_drawn_wrong(spec: str) -> None:
     assert list(falsehoods(draw(check(spec)))) == []
+
+
+PYRAMID = """
+model net {
+    input x[4, 32, 32]
+    c2: conv(8, 3)
+    c3: conv(8, 3, stride = 2)
+    (c3 -> upsample(2), c2 -> conv(8, 1)) -> n2: add
+    n2 -> n3: conv(8, 3)
+    output n2, n3
+}
+"""
+"""A result that could leave a merge where another tensor arrives, and would seem to come from its box."""
+
+
+def test_no_arrow_runs_on_one_of_another_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, plain = graph_of(PYRAMID), Detail(sizes=False)
+    assert list(falsehoods(draw(graph, detail=plain))) == []
+    monkeypatch.setattr("archdsl.backends.diagram.routes.ON_ANOTHER", 0.0)
+    assert any("run on each other" in text for text in falsehoods(draw(graph, detail=plain)))
 
 
 LARGE = [
