@@ -100,13 +100,12 @@ class Router:
     def find(self, edge: Edge) -> list[Point] | None:
         """The corners of an arrow's route, None where there is no clear one."""
         best = self._best(edge)
-        if best is not None and best[0] >= ON_ANOTHER and edge not in self.asides:
+        if best is not None and self._followed(best, edge) and edge not in self.asides:
             self.asides.add(edge)
             best = self._best(edge)
         if best is None:
             return None
-        if best[0] >= ON_ANOTHER:
-            self.overlaid |= {other: None for a, b in pairwise(best[1]) for other in self._followed(a, b, edge)}
+        self.overlaid |= self._followed(best, edge)
         self._take(edge, best[1])
         return [self._point(c) for c in best[1]]
 
@@ -316,13 +315,17 @@ class Router:
         other = segment.edge
         return shared > 2 and not (other.kind == edge.kind and (other.tail is edge.tail or other.head is edge.head))
 
-    def _followed(self, a: Point, b: Point, edge: Edge) -> list[Edge]:
-        """The arrows on which a piece of another one runs."""
-        left, bottom, right, top = room = box(a, b)
-        upright = left == right
-        beside = (left - 4, bottom, right + 4, top) if upright else (left, bottom - 4, right, top + 4)
-        along = (s for s in self._segments(beside) if (s.box[0] == s.box[2]) is upright)
-        return [segment.edge for segment in along if self._runs_on(segment, room, edge)]
+    def _followed(self, best: tuple[float, list[Point]], edge: Edge) -> dict[Edge, None]:
+        """The arrows of other tensors on which a route with its cost runs."""
+        cost, route = best
+        found: dict[Edge, None] = {}
+        for a, b in pairwise(route) if cost >= ON_ANOTHER else ():
+            left, bottom, right, top = room = box(a, b)
+            upright = left == right
+            beside = (left - 4, bottom, right + 4, top) if upright else (left, bottom - 4, right, top + 4)
+            along = [s for s in self._segments(beside) if (s.box[0] == s.box[2]) is upright]
+            found |= {s.edge: None for s in along if self._runs_on(s, room, edge) and s.edge.tail is not edge.tail}
+        return found
 
     def _take(self, edge: Edge, route: Sequence[Point]) -> None:
         for a, b in pairwise(route):

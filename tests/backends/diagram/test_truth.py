@@ -13,7 +13,7 @@ from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
 from tests import random_blocks, random_networks, random_specs
 from tests.backends.diagram.test_diagram import HELVETICA, faults
-from tests.backends.diagram.truth import falsehoods
+from tests.backends.diagram.truth import falsehoods, overlaid
 from tests.helpers import ROOT, graph_of, random_graph
 
 FOUND = {path.stem: path for path in sorted((ROOT / "tests" / "data" / "figures").glob("*.arch"))}
@@ -46,9 +46,31 @@ model net {
 
 def test_no_arrow_runs_on_one_of_another_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, plain = graph_of(PYRAMID), Detail(sizes=False)
-    assert list(falsehoods(draw(graph, detail=plain))) == []
+    assert list(overlaid(draw(graph, detail=plain))) == []
     monkeypatch.setattr("archdsl.backends.diagram.routes.ON_ANOTHER", 0.0)
-    assert any("run on each other" in text for text in falsehoods(draw(graph, detail=plain)))
+    assert list(overlaid(draw(graph, detail=plain))) != []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("spec", LIBRARY[::3])
+def test_arrows_keep_apart_in_the_library(spec: str) -> None:
+    assert list(overlaid(draw(check(spec)))) == []
+    assert list(overlaid(draw(check(spec), width=3.3 * 72))) == []
+
+
+NO_ROOM = pytest.mark.xfail(strict=True, reason="branches part and meet between the same two layers: no room for both")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *range(4),
+        *(pytest.param(n, marks=[pytest.mark.long, *([NO_ROOM] if n == 59 else [])]) for n in range(4, 150)),
+    ],
+)
+def test_arrows_keep_apart_in_random_networks(number: int) -> None:
+    text, graph = random_network(number)
+    assert list(overlaid(draw(graph))) == [], text
 
 
 LARGE = [

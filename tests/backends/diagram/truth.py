@@ -122,7 +122,6 @@ def falsehoods(diagram: Diagram) -> Iterator[str]:
         if diagram.drawing.scene is not None:
             yield from loose(scene, picture, prefix)
         yield from through(scene, picture, prefix)
-        yield from joined(scene, picture, prefix)
     yield from _whole(diagram.drawing.pictures[0][1])
 
 
@@ -189,11 +188,16 @@ def through(scene: Scene, picture: Picture, prefix: str) -> Iterator[str]:
                 yield f"the arrow {arrow.ends} runs over {name}"
 
 
-def joined(scene: Scene, picture: Picture, prefix: str) -> Iterator[str]:
+def overlaid(diagram: Diagram) -> Iterator[str]:
     """Arrows of two tensors that run on each other, so that one seems to come from the other's box.
 
     Those that part from one box, or join at one, may.
     """
+    for number, (_, picture) in enumerate(diagram.drawing.pictures):
+        yield from _overlaid(diagram.scene, picture, f"i{number}_" if number else "")
+
+
+def _overlaid(scene: Scene, picture: Picture, prefix: str) -> Iterator[str]:
     edges = {(prefix + e.tail.id, prefix + e.head.id): e for e in picture.edges}
     pieces = [(edges[t.ends], piece) for t in scene.things if t.ends in edges for piece in straights(t)]
     for (one, (axis, at, low, high)), (other, (turned, beside, first, last)) in combinations(pieces, 2):
