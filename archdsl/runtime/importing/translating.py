@@ -58,9 +58,15 @@ def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made
 
 
 def complete(root: Scope, recording: Recording) -> None:
-    """Raises ImportRefused if an item takes what no other gives."""
+    """Raises ImportRefused if an item takes what no other gives, or is a layer whose keys begin with no name."""
     known = set(recording.inputs)
     for item in root.items():
+        if item.weighted and not item.path:
+            name = type(recording.root.module).__name__
+            raise ImportRefused(
+                f"{name} is a single layer, and the keys of a spec begin with a layer's name; import a module "
+                "with this layer in it, such as nn.Sequential"
+            )
         if any(value not in known for value in item.inputs):
             raise ImportRefused("it uses a tensor from within another module", item.path, item.line)
         known |= set(item.outputs)
