@@ -28,9 +28,10 @@ from archdsl.runtime.importing.layers import NoOperation, Wording
 from archdsl.runtime.importing.layouts import Layouts, channels_last
 from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
-from archdsl.runtime.importing.moves import MOVERS, ZERO_PADS, lowest
+from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
+from archdsl.runtime.importing.padding import ZERO_PADS
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.regions import with_regions
