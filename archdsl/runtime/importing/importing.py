@@ -122,7 +122,8 @@ def _parts(module: nn.Module, path: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if isinstance(error, ImportRefused) else f"{type(error).__name__}: {text}"
 
 
 def identifier(name: str) -> str:

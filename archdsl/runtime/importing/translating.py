@@ -109,6 +109,9 @@ class Translator:
 
     def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
+        if not shape_of(value):
+            reason = "but a spec's tensors have channels: keep an axis of size 1 in the module"
+            raise ImportRefused(f"its output {name} is one number for each sample, {reason}")
         self.layouts.moved = []
         try:
             found = self.layouts.ordered(value)

@@ -184,6 +184,11 @@ class ByBatch(Refused):
         return self.conv(x).reshape(-1, 2, 30, 30)
 
 
+class NoChannels(Refused):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).mean((2, 3))[:, 0]
+
+
 class Changed(Refused):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x) + self.other(x)
@@ -200,13 +205,14 @@ class Changed(Refused):
         (OfAnother, "called by `caller`, of which it is no part"),
         (TwoKeys, "one weight under two keys, `conv.weight` and `other.weight` and 1 more"),
         (ByBatch, "whose axes are parts of others"),
+        (NoChannels, "output 0 is one number for each sample, but a spec's tensors have channels"),
         (Changed, "changes a part of a tensor"),
     ],
 )
 def test_what_cannot_be_said_is_refused(module: type[nn.Module], reason: str) -> None:
     with pytest.raises(ImportRefused, match=reason) as refusal:
         from_module(module(), (3, 32, 32))
-    if module not in (Unused, OfAnother, TwoKeys, ByBatch):
+    if module not in (Unused, OfAnother, TwoKeys, ByBatch, NoChannels):
         assert f"{Path(__file__).name}:" in refusal.value.line
 
 
