@@ -309,11 +309,15 @@ def test_commands_take_a_module(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ("os.path", "is not of the form"),
         ("no_such_package:net", "cannot be called: ModuleNotFoundError"),
         ("os:getcwd", "makes an object of type str"),
+        ("torch.nn:Linear", "needs `in_features`, `out_features`: --set in_features=VALUE --set out_"),
+        ("torch.nn:Linear --set in_features=3", "needs `out_features`: --set out_features=VALUE"),
+        ("torch.nn:Conv2d --set in_channels=3 --set out_channels=8 --set kernel_size=3", "is a single layer"),
+        ("torch.nn:Linear --set width=3", "has no argument `width`; its arguments: `in_features`, `out_features`, "),
         ("tests.runtime.importing.test_importing:NoOperation", "no operation for the function `erf`"),
     ],
 )
 def test_the_command_explains(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["import", name]) == 2
+    assert cli.run(["import", *name.split()]) == 2
     assert message in capsys.readouterr().err
 
 
