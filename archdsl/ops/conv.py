@@ -55,6 +55,7 @@ from archdsl.ops.sizes import (
 from archdsl.ops.windows import (
     does_not_fit,
     fixed_pad,
+    meant_pad,
     padding,
     same_upper_pads,
     steady,
@@ -328,8 +329,12 @@ class Conv(Operation):
         return Window(kernel, stride, dilation, window_pads(self.pad, kernel, stride, dilation, shapes[0]))
 
     def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
-        given = {"kernel": self.kernel, "stride": self.stride, "pad": self.pad, "dilation": self.dilation}
-        return {name: collapse(value) for name, value in given.items() if isinstance(value, tuple)}
+        given = {"kernel": self.kernel, "stride": self.stride, "dilation": self.dilation}
+        kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
+        return {
+            **{name: collapse(value) for name, value in given.items() if isinstance(value, tuple)},
+            "pad": meant_pad(self.pad, kernel, stride, dilation, shapes[0]),
+        }
 
     def wraps(self) -> bool:
         return self.pad_mode == "circular"

@@ -170,7 +170,7 @@ def {name}(grids: Tensor, like: Tensor, size: int | tuple[int, ...]) -> Tensor:
 def mask_strangers(last: bool) -> Helper:
     name, cut = _named("mask_strangers", last), to_windows(last)
     heads = "[T, T, heads]" if last else "[heads, T, T]"
-    # PyTorch's kernels of attention would copy a bias whose last axis is not in a row, for all windows.
+    # PyTorch's kernels of attention copy a bias for all windows where it is not contiguous.
     return Helper(
         name,
         f'''{cut.source}

@@ -126,7 +126,11 @@ class Pool(Operation):
 
     def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
         kernel, stride, *_ = self._settings()
-        return {"stride": kernel} if stride is None else {}
+        pads = self._pads(shapes[0])
+        return {
+            **({"stride": kernel} if stride is None else {}),
+            **({"pad": collapse(pads)} if pads is not None else {}),
+        }
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)

@@ -155,6 +155,12 @@ class Upconv(Operation):
         before = tuple(d * (k - 1) - p for k, d, p in zip(kernel, dilation, pads, strict=True))
         return Window(kernel, (1,) * len(kernel), dilation, before, scale=stride)
 
+    def meant(self, shapes: tuple[Shape, ...]) -> Mapping[str, object]:
+        return {
+            **({"stride": self.kernel} if self.stride is None else {}),
+            "pad": collapse(self._pads(shapes[0])),
+        }
+
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         return grouped(self.out, channels("upconv", shapes[0]), self.groups)
 

@@ -8,7 +8,7 @@ from archdsl.dims import Dim
 from archdsl.ops.base import Shape
 from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import shape_text, times
-from archdsl.ops.sizes import each
+from archdsl.ops.sizes import collapse, each
 
 
 def padding(
@@ -64,6 +64,19 @@ def steady(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int
 def fixed_pad(pad: int | tuple[int, ...] | str) -> int | tuple[int, ...] | str:
     """The padding of a steady `same_upper`, or any other `pad` unchanged."""
     return "same" if pad == "same_upper" else pad
+
+
+def meant_pad(
+    pad: int | tuple[int, ...] | str,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    shape: Shape,
+) -> object:
+    """The padding as a number, or a tuple if axes differ; the word itself if the two ends may differ."""
+    if pad == "causal" or (pad == "same_upper" and not steady(kernel, stride, dilation)):
+        return pad
+    return collapse(padding(fixed_pad(pad), kernel, dilation, shape))
 
 
 def window_pads(

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from archdsl import dims
+from archdsl import Source, build, dims
 from archdsl.dims import Dim, Region
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Example, Operation, Rules, Shape
@@ -59,6 +59,20 @@ def test_sizes_and_weights_are_pytorchs(cls: type[Operation], example: Example) 
     owned = operation.weights(example.inputs)
     assert {w.name: (w.shape, w.buffer, w.trainable, w.dtype) for w in owned} == state
     assert [w.name for w in owned] == list(state)
+
+
+@every_example
+def test_its_module_is_proved(cls: type[Operation], example: Example) -> None:
+    results = cls.parse(example.arguments).infer(example.inputs, Rules())
+    inputs = {f"x{i}": shape for i, shape in enumerate(example.inputs)}
+    given = f"({', '.join(inputs)}) -> " if len(inputs) > 1 else "".join(f"{name} -> " for name in inputs)
+    names = ", ".join(f"y{i}" for i in range(len(results)))
+    call = f"{given}{f'({names}): ' if len(results) > 1 else 'y0: '}{cls.spell(example.arguments)}"
+    if cls.once or not inputs:  # it depends on no input, and so cannot be an output
+        inputs["z"] = results[0]
+        call = f"({given}{cls.spell(example.arguments)}, z) -> y0: add"
+    declared = ", ".join(f"{name}{list(shape)}" for name, shape in inputs.items())
+    assert build(Source("m.arch", f"model m {{\n    input {declared}\n    {call}\n    output {names}\n}}\n"))
 
 
 @every_example

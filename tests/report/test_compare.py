@@ -147,6 +147,40 @@ def test_changes_and_what_follows_make_up_the_whole_difference(models: tuple[str
     assert all(len(repr(x)) < 200 for x in (found, found.before, found.before.root, draw(found)))
 
 
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("conv(4, 3)", "conv(4, 3, pad = 1)"),
+        ("conv(4, 3, pad = same_upper)", "conv(4, 3x3, pad = 1x1)"),
+        ("conv(4, 2, pad = full)", "conv(4, 2, pad = 1)"),
+        ("conv(4, 5, pad = valid, dilation = 2)", "conv(4, 5, pad = 0, dilation = 2)"),
+        ("conv(4, weight = [[1, 2]], pad = full)", "conv(4, weight = [[1, 2]], pad = 0x1)"),
+        ("upconv(4, 3, stride = 2, pad = same)", "upconv(4, 3, stride = 2, pad = 1)"),
+        ("upconv(4, 2)", "upconv(4, 2, stride = 2)"),
+        ("maxpool(3, pad = same)", "maxpool(3, stride = 3, pad = 1)"),
+        ("avgpool(3, pad = valid)", "avgpool(3, pad = 0)"),
+    ],
+)
+def test_the_same_padding_in_other_words_is_no_change(one: str, two: str) -> None:
+    text = "model m() {\n input x[4, 16, 16]\n LAYER\n}"
+    assert not compared(text.replace("LAYER", one), text.replace("LAYER", two)).changes
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "words"),
+    [
+        ("conv(4, 3)", "conv(4, 5)", "kernel: 3 → 5"),
+        ("conv(4, 3)", "conv(4, 3, pad = valid)", "pad: same → valid"),
+        ("conv(4, 3)", "conv(4, 3, pad = 0)", "pad: same → 0"),
+        ("conv(4, 3, stride = 2)", "conv(4, 3, stride = 2, pad = same_upper)", "pad: same → same_upper"),
+        ("maxpool(3, pad = 1)", "maxpool(3, pad = valid)", "pad: 1 → valid"),
+    ],
+)
+def test_another_padding_is_said_as_it_is_written(one: str, two: str, words: str) -> None:
+    text = "model m() {\n input x[4, 16, 16]\n LAYER\n}"
+    assert [row[2] for row in told(compared(text.replace("LAYER", one), text.replace("LAYER", two)))] == [words]
+
+
 def test_a_wiring_that_changed_is_told() -> None:
     text = "model m() {\n input x[4, 8, 8]\n a: conv(4, 3)\n b: conv(4, 3)\n (a, b) -> add\n}"
     assert told(compared(text, text.replace("(a, b)", "(x, b)"))) == [("rewired", "2", "inputs: a, b → x, b")]

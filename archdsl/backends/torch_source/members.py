@@ -298,14 +298,14 @@ class Members:
         """The tensor that a bare parameter starts from."""
         sizes = [self.scope.value(expr) for name, expr in made.arguments if name == "size"]
         fill = next((self.scope.value(expr) for name, expr in made.arguments if name == "fill"), None)
-        parts = ", ".join(f"{{{i}}}" for i in range(len(sizes)))
+        parts = ", ".join(f"{{{i}}}" for i in range(len(sizes))) or "()"
         if fill is None:
             assert isinstance(made.form, ParameterForm) and made.form.start is not None
             std = self.scope.value(made.std) if made.std is not None else None
             return code(RULES[made.form.start.rule].call, code(f"torch.empty({parts}, **kw)", *sizes), std=std)
         function = {"1.0": f"torch.ones({parts}, **kw)", "0.0": f"torch.zeros({parts}, **kw)"}
-        comma = "," * (len(sizes) == 1)
-        return code(function.get(text(fill), f"torch.full(({parts}{comma}), {{fill}}, **kw)"), *sizes, fill=fill)
+        whole = parts if not sizes else f"({parts},)" if len(sizes) == 1 else f"({parts})"
+        return code(function.get(text(fill), f"torch.full({whole}, {{fill}}, **kw)"), *sizes, fill=fill)
 
     def weight(self, leaf: Leaf, made: Made) -> None:
         """A member that is a bare parameter."""

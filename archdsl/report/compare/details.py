@@ -50,19 +50,29 @@ class Details:
         kinds = [repr(n.operation.outside() or "") for n in (old, new)]
         if kinds[0] != kinds[1]:
             return [Detail("extern", *kinds), *self.inputs(old, new)]
-        was, now = ({**n.operation.values(), **n.operation.meant(g.shapes(n.inputs))} for g, n in self.sides(old, new))
-        pairs = [(name, was.get(name), now.get(name)) for name in {**was, **now}]
-        changed = [
-            Detail(name, value_text(a), value_text(b))
-            for name, a, b in pairs
-            if a != b and not isinstance(a, Operation)
-        ]
+        changed = self.parameters(old, new)
         if old.again is not new.again:
             changed.append(Detail("weights", *(f"those of {n.path}" if n.again else "its own" for n in (old, new))))
         return changed + self.inputs(old, new)
 
     def sides(self, old: Node, new: Node) -> tuple[tuple[Graph, Node], tuple[Graph, Node]]:
         return (self.found.before, old), (self.found.after, new)
+
+    def parameters(self, old: Node, new: Node) -> list[Detail]:
+        """The parameters of which both what is written and what it means differ, words as they are written."""
+        written = [node.operation.values() for node in (old, new)]
+        meant = [
+            {**values, **n.operation.meant(g.shapes(n.inputs))}
+            for values, (g, n) in zip(written, self.sides(old, new), strict=True)
+        ]
+        found = []
+        for name in {**meant[0], **meant[1]}:
+            a, b = (values.get(name) for values in meant)
+            words = [values.get(name) for values in written]
+            one, two = (word if isinstance(word, str) else m for word, m in zip(words, (a, b), strict=True))
+            if a != b and one != two and not isinstance(a, Operation):
+                found.append(Detail(name, value_text(one), value_text(two)))
+        return found
 
     def inputs(self, old: Node, new: Node) -> list[Detail]:
         """Whether a node takes its inputs from elsewhere, not counting added or removed nodes in between."""

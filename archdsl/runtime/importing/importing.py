@@ -13,7 +13,7 @@ from archdsl.common.units import counted
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import is_layer, recorded_layers
-from archdsl.runtime.importing.making import Made, watching
+from archdsl.runtime.importing.making import Made, watching, wrong_arguments
 from archdsl.runtime.importing.outside import Extern, declare
 from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
 from archdsl.runtime.importing.recording import Recording, Value
@@ -91,8 +91,12 @@ def from_callable(
         for part in name.split("."):
             module = getattr(module, part)
         if not isinstance(module, nn.Module):
+            if wrong := wrong_arguments(module, values):
+                raise ImportRefused(f"{path} {wrong}")
             with watching() as made:
                 module = module(**values)
+    except ImportRefused:
+        raise
     except Exception as error:
         raise ImportRefused(f"{path} cannot be called: {_first_line(error)}") from error
     if not isinstance(module, nn.Module):
@@ -118,7 +122,8 @@ def _parts(module: nn.Module, path: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if isinstance(error, ImportRefused) else f"{type(error).__name__}: {text}"
 
 
 def identifier(name: str) -> str:

@@ -43,6 +43,28 @@ def _constructor(module: nn.Module, frame: FrameType | None) -> FrameType | None
     return None
 
 
+def wrong_arguments(function: Any, values: Mapping[str, object]) -> str:
+    """Why a function cannot be called with these arguments: it needs others, or has not all of them; empty if it can.
+
+    Nothing is said of what has no signature.
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return ""
+    named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    shown = ", ".join(f"`{name}`" for name in named) or "none"
+    unknown = [name for name in values if name not in named]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return f"has no argument `{unknown[0]}`; its arguments: {shown}"
+    missing = [name for name, p in named.items() if p.default is p.empty and name not in values]
+    if not missing:
+        return ""
+    needed = ", ".join(f"`{name}`" for name in missing)
+    given = " ".join(f"--set {name}=VALUE" for name in missing)
+    return f"needs {needed}: {given}"
+
+
 def sayable(value: object) -> bool:
     """Whether a spec can have a value as an argument."""
     if isinstance(value, tuple | list):

@@ -28,9 +28,10 @@ from archdsl.runtime.importing.layers import NoOperation, Wording
 from archdsl.runtime.importing.layouts import Layouts, channels_last
 from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
-from archdsl.runtime.importing.moves import MOVERS, ZERO_PADS, lowest
+from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
+from archdsl.runtime.importing.padding import ZERO_PADS
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.regions import with_regions
@@ -58,9 +59,15 @@ def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made
 
 
 def complete(root: Scope, recording: Recording) -> None:
-    """Raises ImportRefused if an item takes what no other gives."""
+    """Raises ImportRefused if an item takes what no other gives, or is a layer whose keys begin with no name."""
     known = set(recording.inputs)
     for item in root.items():
+        if item.weighted and not item.path:
+            name = type(recording.root.module).__name__
+            raise ImportRefused(
+                f"{name} is a single layer, and the keys of a spec begin with a layer's name; import a module "
+                "with this layer in it, such as nn.Sequential"
+            )
         if any(value not in known for value in item.inputs):
             raise ImportRefused("it uses a tensor from within another module", item.path, item.line)
         known |= set(item.outputs)
@@ -102,6 +109,9 @@ class Translator:
 
     def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
+        if not shape_of(value):
+            reason = "but a spec's tensors have channels: keep an axis of size 1 in the module"
+            raise ImportRefused(f"its output {name} is one number for each sample, {reason}")
         self.layouts.moved = []
         try:
             found = self.layouts.ordered(value)

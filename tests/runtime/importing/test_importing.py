@@ -184,6 +184,11 @@ class ByBatch(Refused):
         return self.conv(x).reshape(-1, 2, 30, 30)
 
 
+class NoChannels(Refused):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).mean((2, 3))[:, 0]
+
+
 class Changed(Refused):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x) + self.other(x)
@@ -200,13 +205,14 @@ class Changed(Refused):
         (OfAnother, "called by `caller`, of which it is no part"),
         (TwoKeys, "one weight under two keys, `conv.weight` and `other.weight` and 1 more"),
         (ByBatch, "whose axes are parts of others"),
+        (NoChannels, "output 0 is one number for each sample, but a spec's tensors have channels"),
         (Changed, "changes a part of a tensor"),
     ],
 )
 def test_what_cannot_be_said_is_refused(module: type[nn.Module], reason: str) -> None:
     with pytest.raises(ImportRefused, match=reason) as refusal:
         from_module(module(), (3, 32, 32))
-    if module not in (Unused, OfAnother, TwoKeys, ByBatch):
+    if module not in (Unused, OfAnother, TwoKeys, ByBatch, NoChannels):
         assert f"{Path(__file__).name}:" in refusal.value.line
 
 
@@ -303,11 +309,15 @@ def test_commands_take_a_module(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ("os.path", "is not of the form"),
         ("no_such_package:net", "cannot be called: ModuleNotFoundError"),
         ("os:getcwd", "makes an object of type str"),
+        ("torch.nn:Linear", "needs `in_features`, `out_features`: --set in_features=VALUE --set out_"),
+        ("torch.nn:Linear --set in_features=3", "needs `out_features`: --set out_features=VALUE"),
+        ("torch.nn:Conv2d --set in_channels=3 --set out_channels=8 --set kernel_size=3", "is a single layer"),
+        ("torch.nn:Linear --set width=3", "has no argument `width`; its arguments: `in_features`, `out_features`, "),
         ("tests.runtime.importing.test_importing:NoOperation", "no operation for the function `erf`"),
     ],
 )
 def test_the_command_explains(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["import", name]) == 2
+    assert cli.run(["import", *name.split()]) == 2
     assert message in capsys.readouterr().err
 
 

@@ -18,7 +18,13 @@ FAMILIES = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "specs
 MODELS = (
     *("alexnet:alexnet", "attention_unet:attention_unet", "autoencoder:autoencoder", "convmixer:convmixer_1536_20"),
     *("convnext:convnext_tiny", "convnextv2:convnextv2_atto", "dcgan:discriminator", "dcgan:generator"),
-    *("deeplabv3:deeplabv3_resnet50", "densenet:densenet121", "edges:edges", "efficientnet:efficientnet_b0"),
+    *(
+        "deeplabv3:deeplabv3_resnet50",
+        "densenet:densenet121",
+        "edges:edges",
+        "edges:edges_1d",
+        "efficientnet:efficientnet_b0",
+    ),
     *("fcdensenet:fcdensenet56", "fcdensenet:fcdensenet103", "fcn:fcn_resnet50", "googlenet:googlenet"),
     *("inception:inception_v3", "lenet:lenet", "lraspp:lraspp_mobilenet_v3_large", "maxvit:maxvit_t"),
     *("mixer:mixer_s16_224", "mnasnet:mnasnet0_5", "mobilenet:mobilenet_v2", "mobilevit:mobilevit_xxs"),

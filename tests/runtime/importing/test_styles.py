@@ -283,3 +283,29 @@ def test_a_fault_of_the_importer_is_no_refusal(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(moves.MOVERS, "relu", wrong)
     with pytest.raises(KeyError, match="a fault"):
         from_module(Branches(1), (3, 16, 16))
+
+
+PADDED_WINDOWS = """
+model net {
+    input x[4, H = 9, W = 9]
+    residual {
+        layernorm -> windows(4, shift = 2, pad) { qkv: linear(12) -> (q, k, v): split(3), (q, k, v) -> attend(2) }
+    }
+}
+"""
+
+
+def test_windows_of_a_built_model_that_padding_completes_have_free_sizes() -> None:
+    """Each size of the two runs takes another padding, which is cut off behind the windows."""
+    source = Source("net.arch", PADDED_WINDOWS.replace(", (q", "\n        (q"))
+    text = from_module(archdsl.load(source), (4, 9, 9), extern=False).text
+    assert "windows(4, shift = 2, pad)" in text and "H = 9, W = 9" in text and " pad(" not in text
+
+
+class Trimmed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x, (-1, -2, -1, -2))
+
+
+def test_a_padding_that_only_cuts_off_is_a_crop() -> None:
+    assert "    crop(1, after = 2)\n}" in from_module(Trimmed(), (4, 9, 9)).text
