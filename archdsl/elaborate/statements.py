@@ -212,6 +212,9 @@ class Elaborator:
         if measure.name not in MEASURES:
             help = did_you_mean(measure.name, MEASURES) or f"`expect` knows {', '.join(f'`{m}`' for m in MEASURES)}"
             raise Failure("E0201", f"there is no cost `{measure.name}`", measure.span, help)
+        if isinstance(statement.bound, tree.Binary) and statement.bound.operator in ("and", "or"):
+            help = "write an `expect` for each cost, in lines of their own; all of them must hold"
+            raise Failure("E0211", "an `expect` compares one cost", statement.bound.span, help)
         bound = evaluate(statement.bound, place.names)
         if not isinstance(bound, int | float) or isinstance(bound, bool):
             raise Failure("E0211", f"a cost is compared with a number; this is {describe(bound)}", statement.bound.span)

@@ -47,6 +47,7 @@ def test_what_holds_is_silent(line: str) -> None:
         ("expect field >= 9", "[E0311]: the model has 8 elements in the receptive field of the last map"),
         ("expect paramters == 1", "did you mean `parameters`?"),
         ('expect field == "wide"', "[E0211]"),
+        ("expect parameters == 1_392 and macs < 5.2e5", "write an `expect` for each cost"),
         ("part: { relu\n expect field == 8 }", "[E0238]"),
     ],
 )
