@@ -294,6 +294,9 @@ class _Question:
                     layout.routes[edge] = self._swing(layout, edge, swings[edge])
                 else:
                     return False
+            for edge in tuple(router.overlaid):
+                if edge in depths[depth] and (corners := router.again(edge)) is not None:
+                    layout.lead(edge, corners)
             self._frame(layout, self.picture.parts)
         return True
 

@@ -33,6 +33,9 @@ CORNER, CROSSING, ON_ANOTHER = 20.0, 60.0, 400.0
 BESIDE = 6.0
 """Points beside its place at which one of several arrows may arrive."""
 
+TALL = 24.0
+"""Points of a side above which skips arrive and leave apart."""
+
 STEP = 64.0
 """The height of a bucket of the index, and the width of a column, in points."""
 
@@ -73,6 +76,10 @@ class Router:
         self._headings: dict[Part, Box] = {}
         self._upright: dict[int, list[Segment]] = {}
         self._level: dict[int, list[Segment]] = {}
+        self.asides: set[Edge] = set()
+        """Arrows that would run on others, and may begin at the side of any box, or below the middle of a small one."""
+        self.overlaid: dict[Edge, None] = {}
+        """Arrows on which a later one had to run; they may get another route."""
         rooms: list[tuple[Box, Part | None]] = [(layout.box(p), None) for p in layout.places]
         rooms += [(frame, part) for part, frame in layout.frames.items()]
         for label in (*layout.labels.values(), *layout.notes.values()):
@@ -92,6 +99,18 @@ class Router:
 
     def find(self, edge: Edge) -> list[Point] | None:
         """The corners of an arrow's route, None where there is no clear one."""
+        best = self._best(edge)
+        if best is not None and self._followed(best, edge) and edge not in self.asides:
+            self.asides.add(edge)
+            best = self._best(edge)
+        if best is None:
+            return None
+        self.overlaid |= self._followed(best, edge)
+        self._take(edge, best[1])
+        return [self._point(c) for c in best[1]]
+
+    def _best(self, edge: Edge) -> tuple[float, list[Point]] | None:
+        """The cheapest clear route, with its cost."""
         one, other = set(self.frames[edge.tail]), set(self.frames[edge.head])
         inside = one | other
         best: tuple[float, list[Point]] | None = None
@@ -99,15 +118,18 @@ class Router:
             if not self._clear(route, inside, one ^ other):
                 continue
             if len(route) == 2 and route[0][0] == route[1][0]:
-                best = (0, route)
-                break
+                return 0, route
             cost = self._cost(route, edge)
             if best is None or cost < best[0]:
                 best = (cost, route)
-        if best is None:
-            return None
-        self._take(edge, best[1])
-        return [self._point(c) for c in best[1]]
+        return best
+
+    def again(self, edge: Edge) -> list[Point] | None:
+        """The corners of a route for an arrow that has one already, beside those that came later."""
+        for index in (self._upright, self._level):
+            for place, segments in index.items():
+                index[place] = [segment for segment in segments if segment.edge is not edge]
+        return self.find(edge)
 
     # ------------------------------------------------------------ turning
 
@@ -135,7 +157,7 @@ class Router:
         if edge.is_skip:
             (x1, y1), (x2, y2) = middle(tail), middle(head)
             if self.down:
-                y1, y2 = y1 - aside(tail), y2 + aside(head)
+                y1, y2 = y1 - aside(tail, 0 if edge in self.asides else TALL), y2 + aside(head)
             for lane in self._lanes(tail, head, tail[3], inside):
                 out, into = edge_of(tail, 1 if lane > x1 else -1), edge_of(head, 1 if lane > x2 else -1)
                 yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
@@ -189,7 +211,7 @@ class Router:
 
     def _leaves_aside(self, edge: Edge) -> bool:
         """Whether an arrow may begin at the side of its tail."""
-        return edge.tail.kind in ("entry", "merge") or edge.tail in self.forks
+        return edge.tail.kind in ("entry", "merge") or edge.tail in self.forks or edge in self.asides
 
     def _straight(self, tail: Box, head: Box, under: float, slack: float) -> Iterator[list[Point]]:
         """A straight way; it may arrive so far from where it should."""
@@ -279,15 +301,31 @@ class Router:
                 x1, y1, x2, y2 = segment.box
                 if (x1 == x2) is not upright:
                     cost += CROSSING if x1 < right + 3 and left < x2 + 3 and y1 < top - 1 and bottom < y2 - 1 else 0
-                    continue
-                shared = min(top, y2) - max(bottom, y1) if upright else min(right, x2) - max(left, x1)
-                one = segment.edge.kind == edge.kind and (
-                    segment.edge.tail is edge.tail or segment.edge.head is edge.head
-                )
-                if shared > 2 and not one:
+                elif self._runs_on(segment, (left, bottom, right, top), edge):
                     cost += ON_ANOTHER
         # The right side, unless the left one is clearly nearer.
         return cost - (CLEAR if max(x for x, _ in route) > max(route[0][0], route[-1][0]) + 1 else 0)
+
+    @staticmethod
+    def _runs_on(segment: Segment, room: Box, edge: Edge) -> bool:
+        """Whether a piece of an arrow, in the direction of a segment, runs on it, and may not: not if they part or
+        join there."""
+        (x1, y1, x2, y2), (left, bottom, right, top) = segment.box, room
+        shared = min(top, y2) - max(bottom, y1) if x1 == x2 else min(right, x2) - max(left, x1)
+        other = segment.edge
+        return shared > 2 and not (other.kind == edge.kind and (other.tail is edge.tail or other.head is edge.head))
+
+    def _followed(self, best: tuple[float, list[Point]], edge: Edge) -> dict[Edge, None]:
+        """The arrows of other tensors on which a route with its cost runs."""
+        cost, route = best
+        found: dict[Edge, None] = {}
+        for a, b in pairwise(route) if cost >= ON_ANOTHER else ():
+            left, bottom, right, top = room = box(a, b)
+            upright = left == right
+            beside = (left - 4, bottom, right + 4, top) if upright else (left, bottom - 4, right, top + 4)
+            along = [s for s in self._segments(beside) if (s.box[0] == s.box[2]) is upright]
+            found |= {s.edge: None for s in along if self._runs_on(s, room, edge) and s.edge.tail is not edge.tail}
+        return found
 
     def _take(self, edge: Edge, route: Sequence[Point]) -> None:
         for a, b in pairwise(route):
@@ -306,10 +344,11 @@ def middle(box: Box) -> Point:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
-def aside(box: Box) -> float:
-    """How far from the middle of a side a skip arrives above it, and leaves below it: two may meet at one side."""
+def aside(box: Box, least: float = TALL) -> float:
+    """How far from the middle of a side a skip arrives above it, and leaves below it, where the side is longer than
+    `least`: two may meet at one side."""
     height = box[3] - box[1]
-    return height / 6 if height > 24 else 0.0
+    return height / 6 if height > least else 0.0
 
 
 def edge_of(box: Box, side: int) -> float:

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.drawing import draw
 from archdsl.checker.spec import models
 from archdsl.compiler import check
@@ -12,7 +13,7 @@ from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
 from tests import random_blocks, random_networks, random_specs
 from tests.backends.diagram.test_diagram import HELVETICA, faults
-from tests.backends.diagram.truth import falsehoods
+from tests.backends.diagram.truth import falsehoods, overlaid
 from tests.helpers import ROOT, graph_of, random_graph
 
 FOUND = {path.stem: path for path in sorted((ROOT / "tests" / "data" / "figures").glob("*.arch"))}
@@ -28,6 +29,48 @@ def found_specs() -> list[str]:
 @pytest.mark.parametrize("spec", found_specs(), ids=lambda spec: spec.rsplit("/")[-1])
 def test_specs_that_were_once_drawn_wrong(spec: str) -> None:
     assert list(falsehoods(draw(check(spec)))) == []
+
+
+PYRAMID = """
+model net {
+    input x[4, 32, 32]
+    c2: conv(8, 3)
+    c3: conv(8, 3, stride = 2)
+    (c3 -> upsample(2), c2 -> conv(8, 1)) -> n2: add
+    n2 -> n3: conv(8, 3)
+    output n2, n3
+}
+"""
+"""A result that could leave a merge where another tensor arrives, and would seem to come from its box."""
+
+
+def test_no_arrow_runs_on_one_of_another_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, plain = graph_of(PYRAMID), Detail(sizes=False)
+    assert list(overlaid(draw(graph, detail=plain))) == []
+    monkeypatch.setattr("archdsl.backends.diagram.routes.ON_ANOTHER", 0.0)
+    assert list(overlaid(draw(graph, detail=plain))) != []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("spec", LIBRARY[::3])
+def test_arrows_keep_apart_in_the_library(spec: str) -> None:
+    assert list(overlaid(draw(check(spec)))) == []
+    assert list(overlaid(draw(check(spec), width=3.3 * 72))) == []
+
+
+NO_ROOM = pytest.mark.xfail(strict=True, reason="branches part and meet between the same two layers: no room for both")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *range(4),
+        *(pytest.param(n, marks=[pytest.mark.long, *([NO_ROOM] if n == 59 else [])]) for n in range(4, 150)),
+    ],
+)
+def test_arrows_keep_apart_in_random_networks(number: int) -> None:
+    text, graph = random_network(number)
+    assert list(overlaid(draw(graph))) == [], text
 
 
 LARGE = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from math import dist
 
 from archdsl.backends.diagram.drawing import Diagram
@@ -17,6 +17,9 @@ from archdsl.graph import Graph, Node, Tensor
 
 MOST = 4
 """The most tensors that an arrow shows by its strokes, and a box by its lines."""
+
+ON, LONG = 1.0, 3.0
+"""Closer than so many points two arrows are on each other, if for more than so many points."""
 
 NEAR = 4.0
 """The most points between the end of an arrow of volumes and its box."""
@@ -183,6 +186,36 @@ def through(scene: Scene, picture: Picture, prefix: str) -> Iterator[str]:
         for name, shapes in solid.items():
             if name not in (arrow.ends or ()) and any(within(at, shape) for shape in shapes for at in way):
                 yield f"the arrow {arrow.ends} runs over {name}"
+
+
+def overlaid(diagram: Diagram) -> Iterator[str]:
+    """Arrows of two tensors that run on each other, so that one seems to come from the other's box.
+
+    Those that part from one box, or join at one, may.
+    """
+    for number, (_, picture) in enumerate(diagram.drawing.pictures):
+        yield from _overlaid(diagram.scene, picture, f"i{number}_" if number else "")
+
+
+def _overlaid(scene: Scene, picture: Picture, prefix: str) -> Iterator[str]:
+    edges = {(prefix + e.tail.id, prefix + e.head.id): e for e in picture.edges}
+    pieces = [(edges[t.ends], piece) for t in scene.things if t.ends in edges for piece in straights(t)]
+    for (one, (axis, at, low, high)), (other, (turned, beside, first, last)) in combinations(pieces, 2):
+        meet = axis == turned and abs(at - beside) < ON and min(high, last) - max(low, first) > LONG
+        parts = one.tail is other.tail or one.head is other.head or set(one.tensors) & set(other.tensors)
+        if meet and not parts:
+            yield f"{one.tail.id} → {one.head.id} and {other.tail.id} → {other.head.id} run on each other"
+
+
+def straights(arrow: Thing) -> Iterator[tuple[int, float, float, float]]:
+    """The level and upright pieces of an arrow: their axis, where they are across it, and from where to where."""
+    for shape in arrow.shapes:
+        if isinstance(shape, Curve) and not shape.pen.fill:
+            for i in range(0, len(shape.points) - 3, 3):
+                piece = list(zip(*shape.points[i : i + 4], strict=True))
+                for axis in (0, 1):
+                    if max(piece[1 - axis]) - min(piece[1 - axis]) < 0.1:
+                        yield axis, piece[1 - axis][0], min(piece[axis]), max(piece[axis])
 
 
 def outlines(box: Thing) -> list[tuple[Point, ...]]:
