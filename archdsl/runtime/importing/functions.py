@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any, TypeAlias
 
 from torch import nn
 
+from archdsl.dims import DimError
 from archdsl.ops import OPERATIONS, Operation
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import FunctionForm
-from archdsl.runtime.importing.layers import FREE_ARGUMENTS, NoOperation, Wording, default_of, said
+from archdsl.runtime.importing.layers import FREE_ARGUMENTS, NoOperation, Wording, default_of, said, without_defaults
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Value
 
 Shape: TypeAlias = tuple[int, ...]
@@ -144,13 +146,16 @@ def helper_calls() -> Mapping[str, list[tuple[type[Operation], Mapping[str, obje
             operation = cls.parse(example.arguments)
             many = example.inputs * 20 if cls.inputs == "many" and not example.arguments else example.inputs
             try:
-                form = operation.torch(many, operation.infer(many, Rules()))
+                outputs = operation.infer(many, Rules())
             except OperationError:  # it takes a certain number of tensors
-                form = operation.torch(example.inputs, operation.infer(example.inputs, Rules()))
-            if isinstance(form, FunctionForm) and form.helper is not None:
-                known = found.setdefault(form.template.partition("(")[0], [])
-                if (cls, example.arguments) not in known:
-                    known.append((cls, example.arguments))
+                many = example.inputs
+                outputs = operation.infer(many, Rules())
+            lasting = operation.torch_last(many, outputs) if cls.layout == "any" else None
+            for form in (operation.torch(many, outputs), lasting):
+                if isinstance(form, FunctionForm) and form.helper is not None:
+                    known = found.setdefault(form.template.partition("(")[0], [])
+                    if (cls, example.arguments) not in known:
+                        known.append((cls, example.arguments))
     return found
 
 
@@ -160,16 +165,33 @@ def helper_functions() -> Set[str]:
 
 def helped(call: Call, name: str) -> Meaning:
     """A call of a helper function of a built file."""
+    return Meaning(call.inputs, helper_wording(call, name, tuple(shape_of(value) for value in call.inputs)))
+
+
+def helper_wording(call: Call, name: str, shapes: tuple[Shape, ...], *, last: bool = False) -> Wording:
+    """The operation that becomes a helper function. `last`: it works on tensors with the channels at the end."""
     if call.named:
         raise NoOperation(f"`{name}` with {', '.join(f'`{k}`' for k in call.named)}")
-    shapes = tuple(shape_of(value) for value in call.inputs)
-    for cls, arguments in helper_calls()[name]:
-        operation = cls.parse(arguments)
-        outputs = operation.infer(shapes, Rules())
-        form = operation.torch(shapes, outputs)
-        if isinstance(form, FunctionForm) and form.template.partition("(")[0] == name:
-            return Meaning(call.inputs, Wording(cls.name, dict(arguments)))
+    for cls, example in helper_calls()[name]:
+        with suppress(OperationError, DimError):
+            form = helper_form(cls, example, shapes, last)
+            names = [str(argument.name) for argument in form.arguments] if form is not None else []
+            given = call.arguments[-len(names) :] if names and {*names} <= cls.fields.keys() else ()
+            arguments = without_defaults(cls, {**example, **dict(zip(names, given, strict=False))})
+            form = helper_form(cls, arguments, shapes, last)
+            if form is not None and form.template.partition("(")[0] == name:
+                return Wording(cls.name, arguments)
     raise NoOperation(f"`{name}` of these sizes")
+
+
+def helper_form(
+    cls: type[Operation], arguments: Mapping[str, object], shapes: tuple[Shape, ...], last: bool
+) -> FunctionForm | None:
+    """The function that an operation becomes; None for a layer."""
+    operation = cls.parse(arguments)
+    outputs = operation.infer(shapes, Rules())
+    form = operation.torch_last(shapes, outputs) if last else operation.torch(shapes, outputs)
+    return form if isinstance(form, FunctionForm) else None
 
 
 @handles("interpolate", "upsample")

@@ -13,7 +13,7 @@ from archdsl.common.units import counted
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import is_layer, recorded_layers
-from archdsl.runtime.importing.making import Made, watching, wrong_arguments
+from archdsl.runtime.importing.making import Made, watching, wrong_arguments, wrong_inputs
 from archdsl.runtime.importing.outside import Extern, declare
 from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
 from archdsl.runtime.importing.recording import Recording, Value
@@ -221,7 +221,8 @@ def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
         raise
     except Exception as error:
         shown = ", ".join("x".join(map(str, size)) for size in sizes)
-        raise ImportRefused(f"it cannot run on an input of size {shown}: {_first_line(error)}") from error
+        reason = wrong_inputs(module, len(sizes)) or _first_line(error)
+        raise ImportRefused(f"it cannot run on an input of size {shown}: {reason}") from error
 
 
 def _trained(module: nn.Module, sizes: list[Size], others: list[Size], evaluated: int) -> tuple[Recording | None, str]:

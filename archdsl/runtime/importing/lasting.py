@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
-from archdsl.runtime.importing.functions import HANDLERS, Meaning, as_layer, plain_name, shape_of
+from archdsl.runtime.importing.functions import (
+    HANDLERS,
+    Meaning,
+    as_layer,
+    helper_functions,
+    helper_wording,
+    plain_name,
+    shape_of,
+)
 from archdsl.runtime.importing.layers import NoOperation, Wording, said
 from archdsl.runtime.importing.layouts import Layouts, channels_last
 from archdsl.runtime.importing.recording import Call, Value
@@ -23,6 +31,9 @@ def meaning_last(call: Call, layouts: Layouts) -> Meaning | None:
         return attention(call, call.module, bases)
     if call.module is None and name in HANDLERS:
         return None
+    helper = call.name.removeprefix("helper ")
+    if helper != call.name and helper in helper_functions():
+        return Meaning(bases, helper_wording(call, helper, shapes, last=True))
     layer = call.module if call.module is not None else as_layer(call, name)
     found = said(layer, shapes, tuple(results), last=True)
     return Meaning(bases, *([] if found is None else [found]))

@@ -65,6 +65,18 @@ def wrong_arguments(function: Any, values: Mapping[str, object]) -> str:
     return f"needs {needed}: {given}"
 
 
+def wrong_inputs(module: nn.Module, given: int) -> str:
+    """What to say where a module takes more inputs than there are sizes, or fewer; empty where the number fits."""
+    parameters = [*inspect.signature(module.forward).parameters.values()]
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p.name for p in places if p.default is p.empty]
+    most = given if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(places)
+    if len(needed) <= given <= most:
+        return ""
+    shown = ", ".join(f"`{p.name}`" for p in places)
+    return f"its forward takes {shown}: give the size of each input in order (--size, repeated), and no more"
+
+
 def sayable(value: object) -> bool:
     """Whether a spec can have a value as an argument."""
     if isinstance(value, tuple | list):

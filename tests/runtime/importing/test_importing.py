@@ -196,6 +196,17 @@ class Changed(Refused):
         return y
 
 
+class Two(nn.Module):
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        return fixed + moving
+
+
+@pytest.mark.parametrize("sizes", [[(3, 8, 8)], [(3, 8, 8)] * 3])
+def test_each_input_needs_a_size(sizes: list[tuple[int, ...]]) -> None:
+    with pytest.raises(ImportRefused, match="its forward takes `fixed`, `moving`: give the size of each input"):
+        from_module(Two(), sizes)
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
     [

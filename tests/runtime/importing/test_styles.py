@@ -302,6 +302,13 @@ def test_windows_of_a_built_model_that_padding_completes_have_free_sizes() -> No
     assert "windows(4, shift = 2, pad)" in text and "H = 9, W = 9" in text and " pad(" not in text
 
 
+@pytest.mark.parametrize("layer", ["", " -> layernorm"])
+def test_multiples_of_a_built_model_are_found(layer: str) -> None:
+    """With the channels first, or last."""
+    text = f"model net {{\n    input x[4, H = 16, W = 16]\n    layernorm -> pad_to_multiple(3x4){layer}\n}}\n"
+    assert "pad_to_multiple(3x4)" in from_module(archdsl.load(Source("net.arch", text)), (4, 16, 16)).text
+
+
 class Trimmed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.pad(x, (-1, -2, -1, -2))
