@@ -514,6 +514,9 @@ def test_a_tooltip_has_the_sums_of_the_table(opened: Page) -> None:
     box(opened, "layer1.0").hover()
     row = opened.locator("#rows tr", has=opened.locator("th", has_text=re.compile("^layer1\\.0$")))
     assert f"parameters\n{row.locator('td').nth(2).inner_text()}\n" in opened.locator("#tip").inner_text()
+    opened.locator('[data-path="fc"]').last.dispatch_event("pointermove")  # the output, which is out of sight
+    expect(opened.locator("#tip")).to_contain_text("output, 1000")
+    expect(opened.locator("#tip")).not_to_contain_text("parameters")
 
 
 def test_a_search_steps_through_its_hits(opened: Page) -> None:

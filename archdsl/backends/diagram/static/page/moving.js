@@ -121,7 +121,8 @@ function tell(s, x, y) {
   const list = element("dl", {});
   const fact = (name, text) => { if (text !== "" && text !== 0) list.append(element("dt", {}, name), element("dd", {}, text)); };
   fact("output", main[OUTPUT]);
-  for (const [name, column, text] of [["parameters", PARAMETERS, number], ["MACs", MACS, number], ["memory", MEMORY, bytes]]) {
+  const costs = [["parameters", PARAMETERS, number], ["MACs", MACS, number], ["memory", MEMORY, bytes]];
+  for (const [name, column, text] of s.box.kind === "output" ? [] : costs) {  // its rows are those of the layer before it
     fact(name, costOf(s.box, column, text));
   }
   fact("receptive field", main[FIELD] + (main[STRIDE] ? `, stride ${main[STRIDE]}` : ""));
