@@ -256,14 +256,12 @@ def show(
     for name in options.keys() - known:
         help_ = did_you_mean(name, [*known, "size"]) or f"there are size, {', '.join(sorted(known))}"
         raise TypeError(f"`show` has no option `{name}`: {help_}")
-    if isinstance(size, str) and size_from(size) is None:
-        raise ValueError(f"{size!r} is not a size such as 3x224x224")
+    given = size_from(size) if isinstance(size, str) else size
     graphs = [checked(network) for network in networks]
     if inference:
         from archdsl.transform.inference import for_inference
 
         graphs = [for_inference(graph)[0] for graph in graphs]
-    given = size_from(size) if isinstance(size, str) else size
     sizes = [given] if given else ()
     found = [Layers(graph, Options(pin(graph, sizes), inference=inference, **options)) for graph in graphs]
     return report(found)

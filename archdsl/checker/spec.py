@@ -129,7 +129,7 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
 
 
 def _is_text(spec: str) -> bool:
-    """Whether a SPEC is no name but what belongs into a file."""
+    """Whether a SPEC is no name but what belongs in a file."""
     return "{" in spec or "\n" in spec.strip()
 
 

@@ -37,12 +37,10 @@ def complete_spec(context: click.Context, parameter: click.Parameter, incomplete
 def parse_sizes(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> list[tuple[int, ...]]:
     from archdsl.common.units import size_from
 
-    sizes = []
-    for text in given:
-        if (size := size_from(text)) is None:
-            raise click.BadParameter(f"{text!r} is not a size such as 3x224x224")
-        sizes.append(size)
-    return sizes
+    try:
+        return [size_from(text) for text in given]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def parse_settings(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, str]:

@@ -56,11 +56,11 @@ def width_from(given: str | float) -> float:
     return points
 
 
-def size_from(text: str) -> tuple[int, ...] | None:
-    """The numbers in `3x224x224`, also with ×; None if it is not a size."""
+def size_from(text: str) -> tuple[int, ...]:
+    """The numbers in `3x224x224`, also with ×. Raises ValueError."""
     parts = text.replace("×", "x").split("x")
     if not all(p.isascii() and p.isdecimal() and len(p) < 10 and int(p) > 0 for p in parts):
-        return None
+        raise ValueError(f"{text!r} is not a size such as 3x224x224")
     return tuple(map(int, parts))
 
 

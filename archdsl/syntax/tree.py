@@ -1,8 +1,8 @@
 """The syntax tree of a .arch file: frozen dataclasses with the span of their text.
 
 The span of an item excludes its label, which has its own span; that of an expression includes its parentheses. Nodes
-compare by identity: comparing by value would recurse to the depth of the tree. The file is
-long, since it lists all that the language can say.
+compare by identity: comparing by value would recurse to the depth of the tree. The file is long, since it lists all
+that the language can say.
 """
 
 from __future__ import annotations

@@ -28,15 +28,15 @@ def parts(root: object) -> Iterator[object]:
             stack.extend(part)
             continue
         cls = type(part)
-        inside = _INSIDE.get(cls, _UNKNOWN)
-        if inside is _UNKNOWN:
+        try:
+            inside = _INSIDE[cls]
+        except KeyError:
             inside = _INSIDE[cls] = _fields(cls)
         if inside is not None:
             yield part
             stack += [getattr(part, name) for name in inside]
 
 
-_UNKNOWN: tuple[str, ...] = ("",)
 _INSIDE: dict[type, tuple[str, ...] | None] = {}
 """What `_fields` gives, which is asked for each node of a tree."""
 
@@ -45,7 +45,7 @@ LEAVES = {"Source", "Span", "str", "int", "bool", "str | None"}
 
 
 def _fields(cls: type) -> tuple[str, ...] | None:
-    """The fields of a kind of syntax node that may hold children, without names that it only declares."""
+    """The fields of a syntax node that may hold children, without names that it only declares; None for others."""
     if not is_dataclass(cls) or issubclass(cls, Span):
         return None
     return tuple(f.name for f in fields(cls) if (cls, f.name) not in BINDS and f.type not in LEAVES)

@@ -13,7 +13,7 @@ from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.alike import CannotMerge, size, unified
 from archdsl.runtime.importing.chains import Chain, Many, Node, structure_key, walk
 from archdsl.runtime.importing.functions import shape_of
-from archdsl.runtime.importing.layers import may_replace
+from archdsl.runtime.importing.layers import may_replace, snake_case
 from archdsl.runtime.importing.network import Scope
 from archdsl.runtime.importing.recursion import nest, recursive
 from archdsl.runtime.importing.runs import compact
@@ -195,11 +195,6 @@ class Blocks:
                 number += 1
             name = f"{name}_{number}"
         return name
-
-
-def snake_case(name: str) -> str:
-    """A class's name as that of a block."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip("_")).lower()
 
 
 def origin(cls: type, name: str) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 from archdsl.common.units import counted
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
-from archdsl.runtime.importing.layers import is_layer, recorded_layers
+from archdsl.runtime.importing.layers import is_layer, recorded_layers, snake_case
 from archdsl.runtime.importing.making import Made, watching, wrong_arguments, wrong_inputs
 from archdsl.runtime.importing.outside import Extern, declare
 from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
@@ -127,8 +127,7 @@ def _first_line(error: Exception) -> str:
 
 
 def identifier(name: str) -> str:
-    found = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.rpartition(".")[2].strip("_")).lower()
-    found = re.sub(r"[^a-z0-9_]", "_", found)
+    found = re.sub(r"[^a-z0-9_]", "_", snake_case(name.rpartition(".")[2]))
     return f"{found}_model" if not found or found[0].isdigit() or found in RESERVED else found
 
 

@@ -7,6 +7,7 @@ layer's if its PyTorch form has the same arguments as the layer; all others of t
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -87,6 +88,11 @@ def _like(cls: type[Operation], example: Example) -> Iterator[tuple[Mapping[str,
     for shapes in several:
         for arguments in (example.arguments, *turned):
             yield arguments, shapes
+
+
+def snake_case(name: str) -> str:
+    """A class's name as that of a block."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip("_")).lower()
 
 
 def class_name(module: nn.Module) -> str:

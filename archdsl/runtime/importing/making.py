@@ -43,14 +43,20 @@ def _constructor(module: nn.Module, frame: FrameType | None) -> FrameType | None
     return None
 
 
+def _parameters(function: Any) -> Mapping[str, inspect.Parameter] | None:
+    """The parameters of a function; None if it has no signature."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return None
+
+
 def wrong_arguments(function: Any, values: Mapping[str, object]) -> str:
     """Why a function cannot be called with these arguments: it needs others, or has not all of them; empty if it can.
 
     Nothing is said of what has no signature.
     """
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
+    if (parameters := _parameters(function)) is None:
         return ""
     named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     shown = ", ".join(f"`{name}`" for name in named) or "none"
@@ -67,10 +73,11 @@ def wrong_arguments(function: Any, values: Mapping[str, object]) -> str:
 
 def wrong_inputs(module: nn.Module, given: int) -> str:
     """What to say where a module takes more inputs than there are sizes, or fewer; empty where the number fits."""
-    parameters = [*inspect.signature(module.forward).parameters.values()]
-    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if (parameters := _parameters(module.forward)) is None:
+        return ""
+    places = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     needed = [p.name for p in places if p.default is p.empty]
-    most = given if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(places)
+    most = given if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()) else len(places)
     if len(needed) <= given <= most:
         return ""
     shown = ", ".join(f"`{p.name}`" for p in places)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -14,7 +13,7 @@ from torch import nn
 from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shown
 from archdsl.runtime.importing.chains import ABSENT, key
-from archdsl.runtime.importing.layers import NoOperation
+from archdsl.runtime.importing.layers import NoOperation, snake_case
 from archdsl.runtime.importing.making import Made, arguments_of, sayable
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, ScopeCall, Value
@@ -254,7 +253,7 @@ def label(name: str) -> str:
 
 
 def _name(cls: type, taken: set[str]) -> str:
-    base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__.strip("_")).lower()
+    base = snake_case(cls.__name__)
     base = f"{base}_layer" if base in OPERATIONS else base
     name, number = base, 1
     while name in taken:
