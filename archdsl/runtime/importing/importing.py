@@ -16,7 +16,7 @@ from archdsl.runtime.importing.layers import is_layer, recorded_layers, snake_ca
 from archdsl.runtime.importing.making import Made, watching, wrong_arguments, wrong_inputs
 from archdsl.runtime.importing.outside import Extern, declare
 from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
-from archdsl.runtime.importing.recording import Recording, Value
+from archdsl.runtime.importing.recorded import Recording, Value
 from archdsl.runtime.importing.rewriting import rewrite
 from archdsl.runtime.importing.structure import structure
 from archdsl.runtime.importing.translating import translate

@@ -11,7 +11,7 @@ from archdsl.runtime.importing.functions import PerRun, argument, plain_name, sh
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Value, values_in
+from archdsl.runtime.importing.recorded import Call, Value, values_in
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     Atom,

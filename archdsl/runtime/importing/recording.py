@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -19,180 +19,20 @@ from torch.overrides import TorchFunctionMode
 
 from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
 from archdsl.runtime.importing.places import line_of_python
+from archdsl.runtime.importing.recorded import (
+    Call,
+    Constant,
+    Derived,
+    Owned,
+    Recording,
+    ScopeCall,
+    Value,
+    besides,
+    flat,
+    tensors_in,
+    values_in,
+)
 from archdsl.runtime.refusal import ImportRefused
-
-
-@dataclass(slots=True, eq=False)
-class Value:
-    """A tensor that flows. `shapes` are its sizes with the batch, one for each recorded run."""
-
-    shapes: list[tuple[int, ...]]
-    dtype: torch.dtype = torch.float32
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A parameter or buffer of the module as an argument of a function: its key.
-
-    `shape` is that of the tensor, `stored` that of the parameter; they differ after a `view`.
-    """
-
-    key: str
-    shape: tuple[int, ...]
-    stored: tuple[int, ...]
-    zeros: tuple[int, int] | None = None
-    """The elements that are set to 0."""
-
-    @property
-    def is_plain(self) -> bool:
-        return self.shape == self.stored
-
-
-def numbers_by(made: Callable[[], torch.Tensor] | None) -> torch.Tensor | None:
-    """The numbers that a function computes; None if they are not known."""
-    try:
-        return None if made is None else made()
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it takes more than numbers
-        return None
-
-
-@dataclass(slots=True, eq=False)
-class Constant:
-    """A tensor that comes from no input and is no parameter, as an argument of a function."""
-
-    made: Callable[[], torch.Tensor] | None = None
-    """Computes its numbers."""
-
-    @property
-    def numbers(self) -> torch.Tensor | None:
-        """Its numbers; None if they are not known."""
-        return numbers_by(self.made)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Derived:
-    """A tensor that is computed from parameters alone: by a function, or by the layer `module` with its `path`."""
-
-    name: str
-    arguments: tuple[Any, ...]
-    shape: tuple[int, ...]
-    path: str = ""
-    module: nn.Module | None = None
-    made: Callable[[], torch.Tensor] | None = None
-    """Computes its numbers, if they follow from buffers."""
-
-    @property
-    def numbers(self) -> torch.Tensor | None:
-        """Its numbers; None if they are not known."""
-        return numbers_by(self.made)
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """A call of a layer (`module`, with its `path`) or of a function, whose name is `name`.
-
-    `arguments` and `named` are as given, with Values, Owned and Constants for tensors; `again` are those of the
-    second run.
-    """
-
-    name: str
-    path: str
-    arguments: tuple[Any, ...]
-    named: Mapping[str, Any]
-    results: list[Value]
-    line: str
-    module: nn.Module | None = None
-    again: tuple[Any, ...] = ()
-    again_named: Mapping[str, Any] = field(default_factory=dict)
-    more: Mapping[str, object] = field(default_factory=dict)
-    """Arguments of the operation that the layer does not say."""
-
-    @property
-    def inputs(self) -> list[Value]:
-        """The values that it takes, in order."""
-        return [*values_in(self.arguments), *values_in(tuple(self.named.values()))]
-
-    @property
-    def taken(self) -> list[Value]:
-        return self.inputs
-
-    @property
-    def given(self) -> list[Value]:
-        return self.results
-
-
-@dataclass(slots=True, eq=False)
-class ScopeCall:
-    """A call of a module that is no layer, with the calls in it."""
-
-    path: str
-    module: nn.Module
-    line: str
-    members: list[Call | ScopeCall] = field(default_factory=list)
-    taken: list[Value] = field(default_factory=list)
-    """The values that it was called with, in order."""
-    given: list[Value] = field(default_factory=list)
-    """The values that it returned, in order."""
-    others: str = ""
-    """What it takes or returns besides: a tensor that is not computed from the input, or an object of another type."""
-
-
-@dataclass(slots=True, eq=False)
-class Recording:
-    """The calls of one run. `outputs` are by name, or by position as text."""
-
-    root: ScopeCall
-    inputs: list[Value]
-    input_names: list[str]
-    outputs: list[tuple[str, Value]]
-
-
-def parts_of(given: object) -> Iterable[object] | None:
-    """The parts of a list, a dict or a dataclass; None of anything else."""
-    if isinstance(given, Mapping):
-        return given.values()
-    if isinstance(given, tuple | list):
-        return given
-    if is_dataclass(given) and not isinstance(given, type):
-        return (getattr(given, field.name) for field in fields(given))
-    return None
-
-
-def values_in(given: object) -> Iterator[Value]:
-    """The values in arguments, in order, also within lists and dicts."""
-    if isinstance(given, Value):
-        yield given
-    else:
-        for part in parts_of(given) or ():
-            yield from values_in(part)
-
-
-def besides(given: object) -> str:
-    """What arguments or results have that is no value, of what an `extern` cannot pass on."""
-    if isinstance(given, Owned | Constant | Derived):
-        return "a tensor that is not computed from the input"
-    if isinstance(given, Value) or (parts := parts_of(given)) is None:
-        return ""
-    return next((found for part in parts if (found := besides(part))), "")
-
-
-def flat(given: object) -> Iterator[object]:
-    """The parts of nested lists."""
-    if isinstance(given, tuple | list):
-        for part in given:
-            yield from flat(part)
-    else:
-        yield given
-
-
-def tensors_in(found: object) -> Iterator[torch.Tensor]:
-    """The tensors in a result, in order."""
-    if isinstance(found, torch.Tensor):
-        yield found
-    else:
-        for part in parts_of(found) or ():
-            yield from tensors_in(part)
-
 
 REPEATED = frozenset({"expand", "expand_as", "repeat"})
 """Methods that give a parameter once for each sample."""
@@ -230,6 +70,18 @@ def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
     return Owned(owned.key, shape, owned.stored) if same else None
 
 
+def versions_of(given: object) -> dict[int, int]:
+    """How often each tensor was changed in place, by its identity."""
+    return {id(tensor): tensor._version for tensor in tensors_in(given)}
+
+
+def of_its_own(result: Any, versions: Mapping[int, int]) -> Any:
+    """A result that is not the very tensor that was given, unchanged, as a dropout's is in evaluation."""
+    if isinstance(result, torch.Tensor) and versions.get(id(result)) == result._version:
+        return result.view_as(result)
+    return result
+
+
 class Recorder(TorchFunctionMode):  # type: ignore[misc]
     """Records one run of a module."""
 
@@ -250,6 +102,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         """What each scope was called with: the tensors, their values and their versions."""
         self.inside: list[Call] = []
         """The layer that runs, whose own calls are not recorded."""
+        self.versions: dict[int, int] = {}
+        """The versions of the tensors that it was called with."""
 
     def bind(self, tensor: torch.Tensor) -> Value:
         """A new value for a tensor, which is kept alive so that no other one gets its identity."""
@@ -283,10 +137,12 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         arguments, named = self.known(args), self.known(kwargs)
         if name in DECIDING and any(values_in(arguments)):
             raise ImportRefused("it decides by the numbers of a tensor", self.scopes[-1].path, line_of_python())
+        versions = versions_of((args, kwargs))
         result = func(*args, **kwargs)
-        found = list(tensors_in(result))
         if name in UNCHANGED and result is args[0]:
             return result
+        result = of_its_own(result, versions)
+        found = list(tensors_in(result))
         if name in ("__set__", "__setitem__") and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             self.scopes[-1].members.append(call)
@@ -351,6 +207,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         given = self.known((args, kwargs))
         if self.is_layer(module) and self.scopes:
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))
+            self.versions = versions_of((args, kwargs))
         else:
             scope = ScopeCall(path, module, line_of_python(), taken=list(values_in(given)))
             scope.others = "is called with " + kind if (kind := besides(given)) else ""
@@ -361,16 +218,19 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 self.scopes[-1].members.append(scope)
             self.scopes.append(scope)
 
-    def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+    def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Any:
+        """Notes a call of a module; gives what it returns, as tensors of their own."""
         if self.inside:
             if self.inside[-1].module is not module:
-                return
+                return result
+            if not getattr(module, "inplace", False):
+                result = of_its_own(result, self.versions)
             call = self.inside.pop()
             if not call.inputs and type(module) is nn.Identity:
-                return
+                return result
             if not call.inputs and call.arguments:
                 self.derive(call.name, call.arguments, [*tensors_in(result)], module)
-                return
+                return result
             call.results = [self.bind(tensor) for tensor in tensors_in(result)]
             self.scopes[-1].members.append(call)
         elif len(self.scopes) > 1:
@@ -380,6 +240,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             for tensor, value, version in self.entered.pop():  # a dropout inside may have given the very tensor
                 if tensor._version == version and all(tensor is not part for part in tensors_in(result)):
                     self.values[id(tensor)] = value
+        return result
 
     def watch_helpers(self) -> list[tuple[dict[str, Any], str, Any]]:
         """Records calls of the helper functions of built files as one each; gives what to restore."""

@@ -12,7 +12,7 @@ from archdsl.runtime.importing.functions import SizeOf, shape_of
 from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.ordering import Member, as_registered, is_region, needed, own_name
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 from archdsl.runtime.refusal import ImportRefused
 
 GENERIC = frozenset({"act", "activation", "flatten"})

@@ -33,7 +33,7 @@ from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.padding import ZERO_PADS
 from archdsl.runtime.importing.recognising import normalisation, standardised
-from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
+from archdsl.runtime.importing.recorded import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.turning import turned

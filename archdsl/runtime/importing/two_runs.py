@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from archdsl.runtime.importing.recording import Call, Recorder, Recording, ScopeCall
+from archdsl.runtime.importing.recorded import Call, Recording, ScopeCall
+from archdsl.runtime.importing.recording import Recorder
 from archdsl.runtime.refusal import ImportRefused
 
 
