@@ -61,7 +61,8 @@ def inlined(chain: Chain) -> Chain:
 
 def takes_nothing(branch: Chain) -> bool:
     """Whether a branch begins with a parameter."""
-    return bool(branch) and branch[0].kind == "op" and OPERATIONS[str(branch[0].name)].inputs == "none"
+    name = str(branch[0].name) if branch and branch[0].kind == "op" else ""
+    return name in OPERATIONS and OPERATIONS[name].inputs == "none"
 
 
 def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:

@@ -136,7 +136,7 @@ class Layouts:
 
     def set(self, value: Value, view: View) -> None:
         """Says which view a value is: that of a tensor of its own, if a plain operation makes one."""
-        self.views[value] = self.settle(view, anyhow=False) or view
+        self.views[value] = (self.settle(view, anyhow=False) if view.axes else None) or view
 
     def same(self, value: Value, other: Value) -> None:
         """Says that a value is another one."""

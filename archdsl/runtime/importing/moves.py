@@ -76,6 +76,24 @@ def permute(layouts: Layouts, call: Call) -> None:
     layouts.set(call.results[0], permuted(layouts.view(call.inputs[0]), [n - 2 for n in turned.shape]))
 
 
+@moves("expand", "repeat", "expand_as", "broadcast_to", "tile")
+def expand(layouts: Layouts, call: Call) -> None:
+    """A tensor of one sample for each of them. Raises NoOperation for other axes that are repeated."""
+    tensor, result = call.inputs[0], call.results[0]
+    view, sizes = layouts.view(tensor), sizes_of(result)
+    axes = [*((),) * (len(sizes) - len(view.axes)), *view.axes]
+    batch = axis_of(view.base, 0)
+    has_batch = any(atom.axis == 0 for axis in axes for atom in axis)
+    before = View(view.base, tuple(axes)).sizes
+    for at, (one, size) in enumerate(zip(before, sizes, strict=True)):
+        if one == size:
+            continue
+        if axes[at] or has_batch or size != batch[0].sizes:
+            raise NoOperation(f"`{call.name}` repeats numbers: {list(tensor.shapes[0])} to {list(result.shapes[0])}")
+        axes[at], has_batch = batch, True
+    layouts.set(result, View(view.base, tuple(axes)))
+
+
 # ---------------------------------------------------------------- parts
 
 

@@ -30,6 +30,8 @@ class Owned:
     stored: tuple[int, ...]
     zeros: tuple[int, int] | None = None
     """The elements that are set to 0."""
+    repeated: int = 0
+    """How often it was repeated along its first axis, which `shape` does not count; 0: not at all."""
 
     @property
     def is_plain(self) -> bool:
@@ -59,15 +61,28 @@ class Constant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Derived:
-    """A tensor that is computed from parameters alone: by a function, or by the layer `module` with its `path`."""
+    """A tensor that is computed from parameters alone: the result `number` of a call of a function or layer."""
 
     name: str
     arguments: tuple[Any, ...]
     shape: tuple[int, ...]
-    path: str = ""
-    module: nn.Module | None = None
+    call: Call
+    number: int = 0
     made: Callable[[], torch.Tensor] | None = None
     """Computes its numbers, if they follow from buffers."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        return self.call.module
+
+    @property
+    def path(self) -> str:
+        """The path of the layer; empty for a function."""
+        return self.call.path if self.call.module is not None else ""
+
+    @property
+    def value(self) -> Value:
+        return self.call.results[self.number]
 
     @property
     def numbers(self) -> torch.Tensor | None:
@@ -94,6 +109,8 @@ class Call:
     again_named: Mapping[str, Any] = field(default_factory=dict)
     more: Mapping[str, object] = field(default_factory=dict)
     """Arguments of the operation that the layer does not say."""
+    places: tuple[tuple[ScopeCall, int], ...] = ()
+    """Of a call on parameters alone: the scopes that it is in, outermost first, and how many members each had."""
 
     @property
     def inputs(self) -> list[Value]:
@@ -121,6 +138,8 @@ class ScopeCall:
     """The values that it was called with, in order."""
     given: list[Value] = field(default_factory=list)
     """The values that it returned, in order."""
+    learned: list[Call] = field(default_factory=list)
+    """The calls in it that take parameters alone."""
     others: str = ""
     """What it takes or returns besides: a tensor that is not computed from the input, or an object of another type."""
 
@@ -137,6 +156,8 @@ class Recording:
 
 def parts_of(given: object) -> Iterable[object] | None:
     """The parts of a list, a dict or a dataclass; None of anything else."""
+    if isinstance(given, Owned | Constant | Derived):
+        return None
     if isinstance(given, Mapping):
         return given.values()
     if isinstance(given, tuple | list):

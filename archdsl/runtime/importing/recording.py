@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -64,10 +64,10 @@ def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
     """The result of a method of a parameter, if that is the parameter itself."""
     shape = tuple(found.shape)
     if name in REPEATED and shape[1:] == owned.shape[1:] and owned.shape[:1] == (1,):
-        return owned
+        return replace(owned, repeated=shape[0]) if shape[0] > 1 else owned
     converts = name in ("to", "float", "type", "type_as")
     same = name in KEPT and found.numel() == math.prod(owned.shape) and (not converts or found.dtype == torch.float32)
-    return Owned(owned.key, shape, owned.stored) if same else None
+    return Owned(owned.key, shape, owned.stored) if same and not owned.repeated else None
 
 
 def versions_of(given: object) -> dict[int, int]:
@@ -153,15 +153,16 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 self.kept.append(found[0])
                 self.owned[id(found[0])] = owned
             else:
-                self.derive(name, arguments, found, again=partial(again, func, arguments, named, 0, self.buffers))
+                self.derive(name, arguments, named, found, again=partial(again, func, arguments, named, self.buffers))
         elif name in ("__set__", "__setitem__"):
-            self.constants.pop(id(args[0]), None)
+            for table in (self.constants, self.derived):
+                table.pop(id(args[0]), None)
         elif found and any(values_in((arguments, named))) and name not in MAKING:
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             call.results = [self.bind(tensor) for tensor in found]
             self.scopes[-1].members.append(call)
         else:
-            self.derive(name, arguments, found, again=partial(again, func, arguments, named, 0, self.buffers))
+            self.derive(name, arguments, named, found, again=partial(again, func, arguments, named, self.buffers))
             self.keep(func, arguments, named, found)
         return result
 
@@ -170,7 +171,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         for number, tensor in enumerate(found):
             if id(tensor) not in self.owned and id(tensor) not in self.derived:
                 self.kept.append(tensor)
-                self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, number, self.buffers))
+                self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, self.buffers, number))
 
     def clear(self, tensor: torch.Tensor, part: Derived) -> None:
         """Notes that a part of a copy of a parameter becomes 0."""
@@ -187,16 +188,25 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self,
         name: str,
         arguments: tuple[Any, ...],
+        named: Mapping[str, Any],
         found: Sequence[torch.Tensor],
         module: nn.Module | None = None,
-        again: Callable[[], torch.Tensor] | None = None,
+        again: Callable[..., torch.Tensor] | None = None,
     ) -> None:
-        """Notes a tensor that is computed from parameters alone; `again` computes its numbers."""
-        known = module is not None or any(isinstance(part, Owned | Derived) for part in flat(arguments))
-        if known and len(found) == 1 and id(found[0]) not in self.owned:
-            path = self.paths[id(module)] if module is not None else ""
-            self.kept.append(found[0])
-            self.derived[id(found[0])] = Derived(name, arguments, tuple(found[0].shape), path, module, again)
+        """Notes tensors that are computed from parameters alone; `again` computes the numbers of one of them."""
+        given = [*flat(arguments), *flat(tuple(named.values()))]
+        if not found or (module is None and not any(isinstance(part, Owned | Derived) for part in given)):
+            return
+        path = self.paths[id(module)] if module is not None else self.scopes[-1].path
+        places = (*((scope, len(scope.members) - (scope is not self.scopes[-1])) for scope in self.scopes),)
+        call = Call(name, path, arguments, named, [], line_of_python(), module, places=places)
+        call.results = [Value([tuple(tensor.shape)], tensor.dtype) for tensor in found]
+        self.scopes[-1].learned.append(call)
+        for number, tensor in enumerate(found):
+            if id(tensor) not in self.owned:
+                made = None if again is None else partial(again, number)
+                self.kept.append(tensor)
+                self.derived[id(tensor)] = Derived(name, arguments, tuple(tensor.shape), call, number, made)
 
     # ------------------------------------------------------------ modules
 
@@ -229,7 +239,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             if not call.inputs and type(module) is nn.Identity:
                 return result
             if not call.inputs and call.arguments:
-                self.derive(call.name, call.arguments, [*tensors_in(result)], module)
+                self.derive(call.name, call.arguments, call.named, [*tensors_in(result)], module)
                 return result
             call.results = [self.bind(tensor) for tensor in tensors_in(result)]
             self.scopes[-1].members.append(call)
@@ -260,12 +270,16 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             if self.inside:
                 return function(*given, **named)
             arguments, by_name = self.known(given), self.known(named)
+            learned = not any(values_in((arguments, by_name)))
             made = Call(f"helper {name}", self.scopes[-1].path, arguments, by_name, [], line_of_python())
             self.inside.append(made)
             try:
                 result = function(*given, **named)
             finally:
                 self.inside.pop()
+            if learned:
+                self.derive(made.name, arguments, by_name, [*tensors_in(result)])
+                return result
             made.results = [self.bind(tensor) for tensor in tensors_in(result)]
             self.scopes[-1].members.append(made)
             return result
@@ -328,7 +342,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
 Numbers: TypeAlias = Mapping[str, torch.Tensor]
 
 
-def again(func: Any, arguments: object, named: object, number: int, buffers: Numbers) -> torch.Tensor:
+def again(func: Any, arguments: object, named: object, buffers: Numbers, number: int) -> torch.Tensor:
     """The result of a function of numbers, this one of several. Raises TypeError for other arguments."""
     with torch.no_grad():
         return [*tensors_in(func(*with_numbers(arguments, buffers), **with_numbers(named, buffers)))][number]
