@@ -38,6 +38,27 @@ def combined(node: Node, branches: list[Chain], into: int | None, named: bool = 
     return [Node("parallel", bodies=branches, into=into), node]
 
 
+def unnested(chain: Chain, channels: list[int]) -> Chain:
+    """A merge whose one long branch, with parallels in it, is written before it, if all others are names of tensors.
+
+    `channels` are those of what is merged.
+    """
+    first, *rest = chain
+    if first.kind != "parallel":
+        return chain
+    others = [i for i, body in enumerate(first.bodies) if not is_name(body)]
+    if len(others) != 1 or not any(node.kind == "parallel" for node in first.bodies[others[0]]):
+        return chain
+    (at,) = others
+    before, first.bodies[at], first.into = first.bodies[at], [], channels[at]
+    return [*before, first, *rest]
+
+
+def is_name(chain: Chain) -> bool:
+    """Whether a chain is the name of a tensor."""
+    return len(chain) == 1 and chain[0].kind == "ref"
+
+
 LONGEST = 3
 """So many items, the name of a tensor among them, read well as a branch."""
 

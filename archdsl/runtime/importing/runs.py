@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from archdsl.runtime.importing.chains import Chain, Node, Text, key, own_nodes, structure_key, walk
+from archdsl.runtime.importing.joining import is_name
 
 _NUMBER = re.compile(r"\d+")
 LONGEST = 8
@@ -25,6 +26,9 @@ def compact(chain: Chain) -> Chain:
             at += int(str(steps.arguments["count"]))
             continue
         period, rounds = best(chain, at)
+        if rounds == 1 and (begun := flowing(chain, at)) is not None:
+            found.append(begun)
+            period, rounds = best(chain, at)
         if rounds == 1 and (numbered := table(chain, at)) is not None:
             found.append(numbered[0])
             at += numbered[1]
@@ -38,6 +42,22 @@ def compact(chain: Chain) -> Chain:
             found.append(chain[at])
             at += 1
     return found
+
+
+def flowing(chain: Chain, at: int) -> Node | None:
+    """The name in a parallel in the place of which later ones have what flows in; that flows in here now, too.
+
+    None if there is no such run: `(x, y) -> f -> (it, y) -> f` is `x -> (it, y) -> f -> (it, y) -> f`.
+    """
+    node = chain[at]
+    if node.kind != "parallel" or not all(map(is_name, node.bodies)):
+        return None
+    for i, body in enumerate(node.bodies):
+        node.bodies[i] = []
+        if best(chain, at)[1] > 1:
+            return body[0]
+        node.bodies[i] = body
+    return None
 
 
 def differing(first: Chain, other: Chain) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
-from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels
+from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels, unnested
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.ordering import Member, as_registered, is_region, needed, own_name
 from archdsl.runtime.importing.recorded import Value
@@ -360,7 +360,7 @@ class Structure:
                 raise
             emitted |= {id(m) for m in region}
             return self.straight([*region, member], top)
-        chain = combined(node, branches, self.channels(top))
+        chain = unnested(combined(node, branches, self.channels(top)), [shape_of(value)[0] for value in member.inputs])
         self.written[id(member)] = chain[-1]  # it gets the name, if one is asked for later
         return chain
 
