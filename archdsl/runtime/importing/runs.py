@@ -87,6 +87,8 @@ def table(chain: Chain, at: int) -> tuple[Node, int] | None:
     text = f"[{', '.join(map(str, numbers))}]"
     if len(part) < FEWEST or not all(type(n) is int for n in numbers) or len(text) > WIDEST:
         return None
+    if len({*numbers[1:]}) == 1:  # the first, and a run of the others, say it better
+        return None
     steps = loop(part[:1], part[1:2], len(part))
     for other in part[1:]:
         differing(part[:1], [other])
