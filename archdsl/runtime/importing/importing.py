@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from archdsl.common.units import counted
+from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import is_layer, recorded_layers, snake_case
@@ -128,7 +129,7 @@ def _first_line(error: Exception) -> str:
 
 def identifier(name: str) -> str:
     found = re.sub(r"[^a-z0-9_]", "_", snake_case(name.rpartition(".")[2]))
-    return f"{found}_model" if not found or found[0].isdigit() or found in RESERVED else found
+    return f"{found}_model" if not found or found[0].isdigit() or found in {*RESERVED, *OPERATIONS} else found
 
 
 @dataclass(slots=True)

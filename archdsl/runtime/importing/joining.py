@@ -81,7 +81,9 @@ def inlined(chain: Chain) -> Chain:
 
 
 def takes_nothing(branch: Chain) -> bool:
-    """Whether a branch begins with a parameter."""
+    """Whether a branch begins with a parameter, or with several."""
+    if branch and branch[0].kind == "parallel":
+        return all(takes_nothing(body) for body in branch[0].bodies)
     name = str(branch[0].name) if branch and branch[0].kind == "op" else ""
     return name in OPERATIONS and OPERATIONS[name].inputs == "none"
 

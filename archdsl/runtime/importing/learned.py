@@ -7,13 +7,14 @@ are those of a layer, and most biases of scores come from a table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from archdsl.runtime.importing.batches import batch_of, is_sequence_first, renamed, translated
 from archdsl.runtime.importing.functions import plain_name
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
@@ -40,7 +41,6 @@ class Learned:
 
     def __init__(self, layouts: Layouts, module: nn.Module, batches: Sequence[int]) -> None:
         self.layouts, self.module, self.batches = layouts, module, tuple(batches)
-        self.parameters = {key for key, _ in module.named_parameters(remove_duplicate=False)}
         self.items: list[Item] = []
         self.calls: dict[int, Call] = {}
         self.known: dict[object, Value] = {}
@@ -68,8 +68,7 @@ class Learned:
 
     def parameter(self, owned: Owned) -> Value:
         """A view of a parameter. Raises NoOperation for a buffer."""
-        if owned.key not in self.parameters or owned.zeros is not None:
-            raise NoOperation(f"the buffer `{owned.key}` as a tensor")
+        self.layouts.refuse_buffer(owned)
         runs = len(self.batches)
         if owned.key not in self.known:
             sizes, stored = laid_out(owned.stored)
@@ -87,11 +86,9 @@ class Learned:
             if view is None:
                 raise NoOperation(f"the parameter `{owned.key}` in another shape")
             shapes = [owned.shape] * runs
-            if owned.repeated == self.batches[0]:
+            if owned.repeated:
                 view = View(base, (axis_of(base, 0), *view.axes[1:]))
                 shapes = [(batch, *owned.shape[1:]) for batch in self.batches]
-            elif owned.repeated:
-                raise NoOperation(f"the parameter `{owned.key}` is repeated")
             value = self.known[owned] = Value(shapes)
             self.layouts.views[value] = view
         return self.known[owned]
@@ -146,7 +143,8 @@ class Learned:
         table = self.parameter(Owned(f"{call.path}.weight", tuple(weight.shape), tuple(weight.shape)))
         one = slice(start, start + rows)
         view = reshaped(sliced(self.layouts, self.layouts.view(table), 0, one, one), sizes_of(call.results[0]))
-        assert view is not None
+        if view is None:
+            raise NoOperation("rows of a table, whose number depends on the size of the input")
         self.layouts.views[call.results[0]] = view
 
     # ------------------------------------------------------------ calls
@@ -172,7 +170,7 @@ class Learned:
         at, rank = batch_of(call, layouts)
         if at is not None:
             given = {value: self.with_batch(value, at, rank) for value in call.inputs}
-            layouts.translate(renamed(call, given))
+            translated(layouts, renamed(call, given))
             return
         at = chosen(call, rank)
         put = at is None  # in front of all
@@ -184,7 +182,7 @@ class Learned:
             given = {value: self.with_batch(value, at, rank) for value in call.inputs}
         wanted = call.results[:1] if isinstance(call.module, nn.MultiheadAttention) else call.results
         results = [self.result(value, at) for value in wanted]
-        layouts.translate(replace(renamed(call, given), results=results))
+        translated(layouts, replace(renamed(call, given), results=results))
         for value, found in zip(wanted, results, strict=True):
             view = layouts.view(found)
             where = 0 if at is None else at
@@ -232,25 +230,11 @@ def laid_out(stored: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
     return sizes, kinds[1]
 
 
-def batch_of(call: Call, layouts: Layouts) -> tuple[int | None, int]:
-    """The axis that is the batch in the tensors of a call that have it, and the number of axes. Raises NoOperation."""
-    views = [layouts.view(value) for value in call.inputs]
-    rank = max((len(view.axes) for view in views), default=0)
-    found = set()
-    for view in views:
-        batch = axis_of(view.base, 0)
-        at = [i for i, axis in enumerate(view.axes) if any(atom.axis == 0 for atom in axis)]
-        if any(view.axes[i] != batch for i in at):
-            raise NoOperation("a tensor of parameters beside one whose batch counts other things, too")
-        found |= {i + rank - len(view.axes) for i in at}
-    if len(found) > 1:
-        raise NoOperation("tensors with the batch at different axes")
-    return (found.pop() if found else None), rank
-
-
 def chosen(call: Call, rank: int) -> int | None:
     """The axis of one sample in tensors of parameters alone; None if they have none."""
     largest = [value.shapes[0] for value in call.inputs if len(value.shapes[0]) == rank]
+    if is_sequence_first(call):
+        return 1
     axis = axis_in(call)
     taken = None if axis is None else axis % max(rank, 1)
     for at in range(rank - 1):
@@ -284,15 +268,3 @@ def with_axis(call: Call, rank: int) -> Call:
     arguments = call.arguments[:at]
     named = {key: value for key, value in call.named.items() if key not in ("dim", "axis")}
     return replace(call, arguments=arguments, named={**named, "dim": axis % many - many})
-
-
-def renamed(call: Call, given: Mapping[Value, Value]) -> Call:
-    """A call with other values."""
-
-    def within(part: Any) -> Any:
-        if isinstance(part, tuple):
-            return tuple(map(within, part))
-        return given.get(part, part) if isinstance(part, Value) else part
-
-    named = {key: within(part) for key, part in call.named.items()}
-    return replace(call, arguments=within(call.arguments), named=named)

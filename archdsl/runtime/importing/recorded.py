@@ -30,8 +30,8 @@ class Owned:
     stored: tuple[int, ...]
     zeros: tuple[int, int] | None = None
     """The elements that are set to 0."""
-    repeated: int = 0
-    """How often it was repeated along its first axis, which `shape` does not count; 0: not at all."""
+    repeated: bool = False
+    """Whether it is repeated for each sample along its first axis, which has size 1 in `shape`."""
 
     @property
     def is_plain(self) -> bool:

@@ -60,11 +60,11 @@ DECIDING = frozenset({"__bool__", "__int__", "__float__", "__index__", "item", "
 """Methods that give numbers of a tensor to Python."""
 
 
-def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
+def derived(name: str, owned: Owned, found: torch.Tensor, batch: int) -> Owned | None:
     """The result of a method of a parameter, if that is the parameter itself."""
     shape = tuple(found.shape)
     if name in REPEATED and shape[1:] == owned.shape[1:] and owned.shape[:1] == (1,):
-        return replace(owned, repeated=shape[0]) if shape[0] > 1 else owned
+        return replace(owned, repeated=True) if shape[0] == batch else None
     converts = name in ("to", "float", "type", "type_as")
     same = name in KEPT and found.numel() == math.prod(owned.shape) and (not converts or found.dtype == torch.float32)
     return Owned(owned.key, shape, owned.stored) if same and not owned.repeated else None
@@ -97,6 +97,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self.constants: dict[int, Constant] = {}
         self.values: dict[int, Value] = {}
         self.kept: list[torch.Tensor] = []
+        self.batch = 0
         self.scopes: list[ScopeCall] = []
         self.entered: list[list[tuple[torch.Tensor, Value, int]]] = []
         """What each scope was called with: the tensors, their values and their versions."""
@@ -149,7 +150,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         elif (
             len(found) == 1 and arguments and isinstance(arguments[0], Owned) and not any(values_in((arguments, named)))
         ):
-            if (owned := derived(name, arguments[0], found[0])) is not None:
+            if (owned := derived(name, arguments[0], found[0], self.batch)) is not None:
                 self.kept.append(found[0])
                 self.owned[id(found[0])] = owned
             else:
@@ -291,6 +292,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         from torch.func import functional_call
 
         taken = [self.bind(tensor) for tensor in inputs]
+        self.batch = inputs[0].shape[0]
         own = [*self.module.named_parameters(), *self.module.named_buffers()] if state is None else [*state.items()]
         for key, tensor in own:
             self.owned[id(tensor)] = Owned(key, tuple(tensor.shape), tuple(tensor.shape))

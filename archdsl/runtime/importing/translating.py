@@ -14,6 +14,7 @@ from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
 from archdsl.runtime.importing.attending import ATTENDERS, on_scores
+from archdsl.runtime.importing.batches import translated
 from archdsl.runtime.importing.fixed import blurred, weighted_groups
 from archdsl.runtime.importing.functions import (
     HANDLERS,
@@ -105,7 +106,8 @@ class Translator:
 
     def __init__(self, module: nn.Module, made: Made | None, batches: Sequence[int]) -> None:
         self.module, self.made = module, made
-        self.layouts = Layouts(module.state_dict().keys(), self.start, module.get_buffer)
+        parameters = {key for key, _ in module.named_parameters(remove_duplicate=False)}
+        self.layouts = Layouts(module.state_dict().keys(), parameters, self.start, module.get_buffer)
         self.layouts.translate = self.translate
         self.learned = Learned(self.layouts, module, batches)
         self.places: dict[int, tuple[Scope, list[list[Item | Scope]]]] = {}
@@ -265,7 +267,7 @@ class Translator:
         """Adds the items of a call; what it takes of parameters alone may be tensors. Raises NoOperation."""
         try:
             with self.layouts.undone():
-                self.translate(with_its_layer(call, self.module))
+                translated(self.layouts, with_its_layer(call, self.module))
         except NoOperation as reason:
             given = [*flat(call.arguments), *flat(tuple(call.named.values()))]
             if not any(isinstance(part, Owned | Derived) for part in given):
