@@ -20,7 +20,7 @@ from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.matrices import matrix_product
 from archdsl.runtime.importing.moves import MOVERS
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Derived, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Derived, Owned, Value
 from archdsl.runtime.importing.settling import JOIN, Settling, cut, positions, shapes_of
 from archdsl.runtime.importing.views import Atom, Axis, View, axis_of, divided, is_one, merged, product, sizes_of
 

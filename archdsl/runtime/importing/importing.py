@@ -10,13 +10,14 @@ from typing import Any, cast
 from torch import nn
 
 from archdsl.common.units import counted
+from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import is_layer, recorded_layers, snake_case
 from archdsl.runtime.importing.making import Made, watching, wrong_arguments, wrong_inputs
 from archdsl.runtime.importing.outside import Extern, declare
 from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
-from archdsl.runtime.importing.recording import Recording, Value
+from archdsl.runtime.importing.recorded import Recording, Value
 from archdsl.runtime.importing.rewriting import rewrite
 from archdsl.runtime.importing.structure import structure
 from archdsl.runtime.importing.translating import translate
@@ -128,7 +129,7 @@ def _first_line(error: Exception) -> str:
 
 def identifier(name: str) -> str:
     found = re.sub(r"[^a-z0-9_]", "_", snake_case(name.rpartition(".")[2]))
-    return f"{found}_model" if not found or found[0].isdigit() or found in RESERVED else found
+    return f"{found}_model" if not found or found[0].isdigit() or found in {*RESERVED, *OPERATIONS} else found
 
 
 @dataclass(slots=True)

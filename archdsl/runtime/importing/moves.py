@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -11,7 +11,7 @@ from archdsl.runtime.importing.functions import PerRun, argument, plain_name, sh
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Value, values_in
+from archdsl.runtime.importing.recorded import Call, Value, values_in
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     Atom,
@@ -74,6 +74,51 @@ def permute(layouts: Layouts, call: Call) -> None:
     method = getattr(torch.Tensor, plain_name(call))
     turned = method(example, *call.arguments[1:], **dict(call.named)) if callable(method) else method.__get__(example)
     layouts.set(call.results[0], permuted(layouts.view(call.inputs[0]), [n - 2 for n in turned.shape]))
+
+
+@moves("expand", "repeat", "expand_as", "broadcast_to", "tile")
+def expand(layouts: Layouts, call: Call) -> None:
+    """A tensor of one sample for each of them; other axes of size 1 are repeated, too. Raises NoOperation."""
+    result = call.results[0]
+    sizes = sizes_of(result)
+    view = layouts.view(call.inputs[0])
+    view = View(view.base, (*((),) * (len(sizes) - len(view.axes)), *view.axes))
+    batch = axis_of(view.base, 0)
+    longer = [at for at, (one, size) in enumerate(zip(view.sizes, sizes, strict=True)) if one != size]
+    if any(view.axes[at] for at in longer):
+        raise NoOperation(f"`{call.name}` of an axis that has more than one element")
+    if longer and sizes[longer[0]] == batch[0].sizes and batch not in view.axes:
+        at = longer.pop(0)
+        view = View(view.base, (*view.axes[:at], batch, *view.axes[at + 1 :]))
+    if longer:
+        if any(len(set(sizes[at])) > 1 for at in longer):
+            raise NoOperation(f"`{call.name}` to a size that depends on that of the input")
+        view = repeated(layouts, view, {at: sizes[at][0] for at in longer})
+    layouts.set(result, view)
+
+
+def repeated(layouts: Layouts, view: View, times: Mapping[int, int]) -> View:
+    """A view whose axes of size 1 are repeated: positions that `upsample` copies. Raises NoOperation."""
+    batch = axis_of(view.base, 0)
+    left = [at for at, axis in enumerate(view.axes) if axis != batch]
+    first = [at for at in left if at not in times and view.axes[at] == axis_of(view.base, 1)]
+    last = [at for at in left if at not in times]
+    if not last:
+        raise NoOperation("a tensor of one number that is repeated")
+    channel = (first or last[-1:])[0]
+    order = [channel, *(at for at in left if at != channel)]
+    settled = layouts.settle(View(view.base, (batch, *(view.axes[at] for at in order))))
+    found = None if settled is None else order_of(settled)
+    if settled is None or found is None:
+        raise NoOperation("a tensor that is repeated along an axis that is a part of others")
+    base = settled.base if found == (*range(len(found)),) else layouts.turned(settled.base, found)
+    scale = tuple(times.get(at, 1) for at in order[1:])
+    made = Value([(s[0], s[1], *(n * m for n, m in zip(s[2:], scale, strict=True))) for s in base.shapes], base.dtype)
+    emit(layouts, "upsample", {"scale": one_of(scale)}, [base], [made])
+    axes = [*view.axes]
+    for number, at in enumerate(order, 1):
+        axes[at] = axis_of(made, number)
+    return View(made, tuple(axis_of(made, 0) if axis == batch else axis for axis in axes))
 
 
 # ---------------------------------------------------------------- parts

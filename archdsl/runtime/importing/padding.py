@@ -10,7 +10,7 @@ from archdsl.runtime.importing.functions import PerRun, argument
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.moves import emit, moves, one_of, sliced
-from archdsl.runtime.importing.recording import Call, Value
+from archdsl.runtime.importing.recorded import Call, Value
 from archdsl.runtime.importing.regions import ROLL
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import permuted, sizes_of, whole

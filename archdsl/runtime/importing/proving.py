@@ -14,7 +14,7 @@ from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.runtime.importing.inputs import arranged
 from archdsl.runtime.importing.outside import Extern
-from archdsl.runtime.importing.recording import tensors_in
+from archdsl.runtime.importing.recorded import tensors_in
 from archdsl.runtime.loading import load
 from archdsl.runtime.refusal import ImportRefused
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from archdsl.runtime.importing.functions import PerRun
 from archdsl.runtime.importing.network import Item, Scope
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 from archdsl.runtime.importing.settling import JOIN
 from archdsl.runtime.importing.views import sizes_of
 from archdsl.runtime.refusal import ImportRefused

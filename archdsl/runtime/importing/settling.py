@@ -7,7 +7,7 @@ from collections.abc import Callable
 from archdsl.runtime.importing.functions import SizeOf
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 from archdsl.runtime.importing.views import (
     Atom,
     Axis,

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
-from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels
+from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels, unnested
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.ordering import Member, as_registered, is_region, needed, own_name
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 from archdsl.runtime.refusal import ImportRefused
 
 GENERIC = frozenset({"act", "activation", "flatten"})
@@ -55,16 +55,16 @@ class Structure:
         if not self.results:
             raise ImportRefused("nothing uses its results", scope.path, scope.line)
         members = as_registered(needed(scope, self.results), scope)
-        self.learned: dict[Value, list[Member]] = {}
-        """Parameters, and values computed from parameters alone: each is written where it is used."""
+        self.learned: dict[Value, Member] = {}
+        """Parameters, what is computed from parameters alone, and its members: these are written where it is used."""
         for member in members:
-            if not member.inputs or (len(member.inputs) == 1 and member.inputs[0] in self.learned):
-                before = self.learned[member.inputs[0]] if member.inputs else []
-                self.learned.update((value, [*before, member]) for value in member.outputs)
+            if all(value in self.learned for value in member.inputs):
+                self.learned.update(dict.fromkeys(member.outputs, member))
         self.order = [m for m in members if not any(value in self.learned for value in m.outputs)]
         uses = Counter(value for member in members for value in {*member.inputs})
-        self.common = [value for value in self.learned if uses[value] > 1]
-        """Values that are used more than once, which come before all else."""
+        uses.update(self.results)
+        self.common = [v for v, member in self.learned.items() if uses[v] > 1 or len(member.outputs) > 1]
+        """Those that are used more than once, which come before all else."""
         self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
         self.users: dict[Value, list[Member]] = {}
         for member in self.order:
@@ -194,7 +194,7 @@ class Structure:
             self.input_names = [self.fresh("x")]
             self.tags[value] = self.input_names[0]
             return self.tags[value]
-        member = self.producer[value] if value in self.producer else self.learned[value][-1]
+        member = self.producer[value] if value in self.producer else self.learned[value]
         node = self.nodes[id(member)]
         if len(member.outputs) > 1:
             base = node.label if node.label and node.label.isidentifier() else plain_name(node)
@@ -271,11 +271,11 @@ class Structure:
     def with_common(self, chain: Chain) -> Chain:
         """A chain behind the parameters that it uses more than once; it begins with the name of what flows in."""
         before: Chain = []
-        for i, value in enumerate(self.common):
-            at = [n for n, member in enumerate(self.learned[value]) if member.outputs[0] in self.common[:i]]
-            known = self.learned[value][: at[-1] + 1] if at else []
-            start = [Node("ref", self.tag(known[-1].outputs[0]))] if known else []
-            before += [*start, *(self.nodes[id(m)] for m in self.learned[value][len(known) :])]
+        written: set[int] = set()
+        for value in self.common:
+            if id(self.learned[value]) not in written:
+                before += self.made_of_parameters(self.learned[value])
+                written.add(id(self.learned[value]))
             self.tag(value)
         if len(self.scope.inputs) != 1:
             return [*before, *chain]
@@ -360,7 +360,7 @@ class Structure:
                 raise
             emitted |= {id(m) for m in region}
             return self.straight([*region, member], top)
-        chain = combined(node, branches, self.channels(top))
+        chain = unnested(combined(node, branches, self.channels(top)), [shape_of(value)[0] for value in member.inputs])
         self.written[id(member)] = chain[-1]  # it gets the name, if one is asked for later
         return chain
 
@@ -388,11 +388,18 @@ class Structure:
 
     def free_branch(self, value: Value) -> Chain:
         """A parameter, and what is computed of it; the name of what others use, too."""
-        members = self.learned[value]
-        at = next((n for n in reversed(range(len(members))) if members[n].outputs[0] in self.common), None)
-        if at is None:
-            return [self.nodes[id(member)] for member in members]
-        return [Node("ref", self.tag(members[at].outputs[0])), *(self.nodes[id(m)] for m in members[at + 1 :])]
+        if value in self.common:
+            return [Node("ref", self.tag(value))]
+        return self.made_of_parameters(self.learned[value])
+
+    def made_of_parameters(self, member: Member) -> Chain:
+        """The chain of a member that takes parameters alone."""
+        node = self.nodes[id(member)]
+        self.sizes(member, node)
+        branches = [self.free_branch(value) for value in member.inputs]
+        if len(branches) > 1:
+            return [*combined(node, branches, None, named=True)]
+        return [*(branches[0] if branches else []), node]
 
     def named_branch(self, value: Value) -> Chain:
         if value in self.learned:
@@ -455,7 +462,7 @@ class Structure:
 
     def size(self, wanted: SizeOf, member: Member) -> object:
         found = [v for v in self.scope.inputs if sizes_of(v) == wanted.shapes]
-        for other in self.order[: self.order.index(member)]:
+        for other in self.order[: self.order.index(member) if member in self.order else None]:
             found += [v for v in other.outputs if sizes_of(v) == wanted.shapes]
         if not found:
             raise ImportRefused("it resizes to a size that no tensor here has", self.scope.path, member.line)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from archdsl.runtime.importing.layers import NoOperation
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned
+from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned
 
 Arguments = Mapping[str, Any]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shown
 from archdsl.runtime.importing.chains import Chain, Node, Text, key, walk
+from archdsl.runtime.importing.joining import takes_nothing
 from archdsl.runtime.importing.layers import default_of, same
 from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.solving import Block
@@ -102,7 +103,7 @@ class Writer:
                 continue
             text, kind = self.item(node), kind_of(node)
             is_long = "\n" in text or len(" -> ".join([*line, text]).rpartition("\n")[2]) > WIDTH - 8
-            if named & references(node):
+            if named & references(node) or takes_nothing([node]):
                 end()
             if kinds[-1:] not in (["parallel"], ["ref"]) and (is_long or begins_line(kind, kinds)):
                 end()
