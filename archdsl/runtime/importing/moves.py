@@ -9,7 +9,7 @@ import torch
 
 from archdsl.runtime.importing.functions import PerRun, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
-from archdsl.runtime.importing.layouts import Layouts
+from archdsl.runtime.importing.layouts import Layouts, Repeated
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Value, values_in
 from archdsl.runtime.importing.settling import shapes_of
@@ -74,6 +74,18 @@ def permute(layouts: Layouts, call: Call) -> None:
     method = getattr(torch.Tensor, plain_name(call))
     turned = method(example, *call.arguments[1:], **dict(call.named)) if callable(method) else method.__get__(example)
     layouts.set(call.results[0], permuted(layouts.view(call.inputs[0]), [n - 2 for n in turned.shape]))
+
+
+@moves("expand", "expand_as", "broadcast_to")
+def repeated(layouts: Layouts, call: Call) -> None:
+    """A tensor that is repeated along axes of size 1, as merges do by themselves."""
+    tensor, result = call.inputs[0], call.results[0]
+    if result.shapes == tensor.shapes:
+        layouts.same(result, tensor)
+    elif len(result.shapes[0]) == len(tensor.shapes[0]):
+        layouts.pending[result] = Repeated(tensor)
+    else:
+        raise NoOperation(f"`{call.name}` to more axes")
 
 
 # ---------------------------------------------------------------- parts

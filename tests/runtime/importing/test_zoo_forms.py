@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from archdsl.runtime.importing import from_module
+from archdsl.runtime.importing import ImportRefused, from_module
 
 
 class Mlp(nn.Module):
@@ -38,3 +39,85 @@ def test_blocks_that_declare_their_input_are_one_for_each_number_of_axes() -> No
 
 def test_a_module_called_by_a_number_has_a_name() -> None:
     assert "model model_0 {" in from_module(MapsAndTokens(), (3, 32, 32), name="layers.0").text
+
+
+class Unit(nn.Module):
+    def __init__(self, width: int, act: nn.Module) -> None:
+        super().__init__()
+        self.conv1, self.act, self.conv2 = nn.Conv2d(width, width, 3, padding=1), act, nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(self.act(self.conv1(x)))
+
+
+def test_activations_with_arguments_are_no_parameter() -> None:
+    acts = [nn.ReLU(), nn.LeakyReLU(0.1), nn.ReLU(), nn.LeakyReLU(0.1), nn.LeakyReLU()]
+    found = from_module(nn.Sequential(nn.Conv2d(3, 8, 1), *(Unit(8, act) for act in acts)), (3, 8, 8), extern=False)
+    assert "leaky_relu(0.1)" in found.text.replace("slope = ", "")
+
+
+class Repeated(nn.Module):
+    """As efficient channel attention: the factors are repeated for each position before they are multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 8, 3, padding=1), nn.Conv1d(1, 1, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.conv(x.mean((2, 3)).view(x.shape[0], 1, -1))
+        return x * y.sigmoid().view(x.shape[0], -1, 1, 1).expand_as(x)
+
+
+def test_a_factor_that_is_repeated_is_one_of_each_channel() -> None:
+    assert "-> mul" in from_module(Repeated(), (3, 16, 16), extern=False).text
+
+
+class OnlyRepeated(Repeated):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return x.mean((2, 3), keepdim=True).expand_as(x)
+
+
+def test_a_tensor_that_is_only_repeated_is_refused() -> None:
+    with pytest.raises(ImportRefused, match="repeated along an axis"):
+        from_module(OnlyRepeated(), (3, 16, 16))
+
+
+class RootMeanSquares(nn.Module):
+    """A normalisation that is written out beside an activation, with its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.act, self.eps = nn.Parameter(torch.rand(8)), nn.GELU(), 1e-5
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * torch.rsqrt(x.pow(2).mean(dim=1, keepdim=True) + self.eps)
+        return self.act(x * self.weight.reshape(1, -1, 1, 1))
+
+
+class Padded(nn.Sequential):
+    def __init__(self, value: float) -> None:
+        super().__init__(nn.Conv2d(3, 8, 1), nn.ConstantPad2d(1, value), RootMeanSquares(), nn.Conv2d(8, 4, 3))
+
+
+def test_a_normalisation_beside_an_activation_is_the_layer() -> None:
+    found = from_module(Padded(0.0), (3, 16, 16), extern=False)
+    assert "rmsnorm(eps = 1e-5)" in found.text and "affine" not in found.text
+
+
+def test_a_padding_with_another_number_is_refused() -> None:
+    with pytest.raises(ImportRefused, match="`pad` by"):
+        from_module(Padded(0.5), (3, 16, 16), extern=False)
+
+
+class OtherRoot(RootMeanSquares):
+    """The root of squares of another tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x + 1) * torch.rsqrt(x.pow(2).mean(dim=1, keepdim=True) + self.eps)
+
+
+def test_the_root_of_another_tensor_is_refused() -> None:
+    with pytest.raises(ImportRefused, match="no factor of the tensor"):
+        from_module(nn.Sequential(nn.Conv2d(3, 8, 1), OtherRoot()), (3, 16, 16), extern=False)
