@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archdsl.runtime.importing import ImportRefused, from_module
@@ -121,3 +122,25 @@ class OtherRoot(RootMeanSquares):
 def test_the_root_of_another_tensor_is_refused() -> None:
     with pytest.raises(ImportRefused, match="no factor of the tensor"):
         from_module(nn.Sequential(nn.Conv2d(3, 8, 1), OtherRoot()), (3, 16, 16), extern=False)
+
+
+class MultiQuery(nn.Module):
+    """All heads of the queries share the keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Conv2d(8, 16, 1), nn.Conv2d(8, 4, 2, 2), nn.Conv2d(8, 6, 2, 2)
+        self.out = nn.Conv2d(24, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        q = self.q(x).reshape(n, 4, 4, -1).transpose(-1, -2)
+        k, v = (part.flatten(2).transpose(1, 2).unsqueeze(1) for part in (self.k(x), self.v(x)))
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.out(x.transpose(1, 2).reshape(n, h, w, -1).permute(0, 3, 1, 2))
+
+
+def test_keys_that_heads_share_are_repeated() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), MultiQuery())
+    found = from_module(module, (3, 16, 16), extern=False)
+    assert "attend(4)" in found.text and "H = 16" in found.text
