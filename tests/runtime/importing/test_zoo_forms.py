@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archdsl.runtime.importing import ImportRefused, from_module
+from archdsl.runtime.importing.turning import said
 
 
 class Mlp(nn.Module):
@@ -144,3 +147,11 @@ def test_keys_that_heads_share_are_repeated() -> None:
     module = nn.Sequential(nn.Conv2d(3, 8, 1), MultiQuery())
     found = from_module(module, (3, 16, 16), extern=False)
     assert "attend(4)" in found.text and "H = 16" in found.text
+
+
+def test_angles_of_centred_positions_are_recognised() -> None:
+    at = [((torch.arange(n) + 0.5) / n * 2 - 1) * 2 * math.pi for n in (3, 5)]
+    waves = 100 ** (torch.arange(4) / 4)
+    angles = torch.cat([part[..., None] / waves for part in torch.meshgrid(*at, indexing="ij")], -1).flatten(0, 1)
+    numbers = torch.cat([angles.repeat(1, 2).sin(), angles.repeat(1, 2).cos()], -1)
+    assert said(numbers, (15,), halves=True) == ((3, 5), 100.0, "centred")
