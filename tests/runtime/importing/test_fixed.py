@@ -45,13 +45,17 @@ class Placed(nn.Module):
 
 
 class Standardised(nn.Conv2d):
+    factor = 1.71395885944
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.gain = nn.Parameter(torch.rand(self.out_channels, 1, 1, 1))
 
     def forward(self, x):
         variance, mean = torch.var_mean(self.weight, (1, 2, 3), unbiased=False, keepdim=True)
-        weight = (self.weight - mean) / (variance + 1e-6).sqrt() * self.gain * 1.71395885944 * self.weight[0].numel() ** -0.5
+        weight = (
+            (self.weight - mean) / (variance + 1e-6).sqrt() * self.gain * self.factor * self.weight[0].numel() ** -0.5
+        )
         return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
