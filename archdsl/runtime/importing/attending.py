@@ -262,8 +262,9 @@ def mix(
     if scores.bias is None:
         three = of_maps(layouts, three)
     heads = [heads_of(view) for view in three]
-    count = heads[0].count
-    if len({one.count for one in heads}) > 1 or len({bool(one.around) for one in heads}) > 1:
+    count, around = heads[0].count, any(one.around for one in heads)
+    shares = count > 1 and heads[1].count == heads[2].count == 1 and not around
+    if (not shares and len({one.count for one in heads}) > 1) or len({bool(one.around) for one in heads}) > 1:
         raise NoOperation("attention with other heads of queries, keys and values")
     given: dict[str, object] = {"heads": count}
     if causal:
@@ -278,6 +279,8 @@ def mix(
     elif not isclose(scores.scale, 1 / sqrt(each), rel_tol=1e-6):
         given["scale"] = scores.scale
     bases = [view.base for view in three]
+    if shares:
+        bases[1:] = [for_each_head(layouts, base, count) for base in bases[1:]]
     if heads[0].around:
         bases = [in_windows(layouts, view, one) for view, one in zip(three, heads, strict=True)]
     sizes = sizes_of(bases[0])
@@ -296,6 +299,13 @@ def mix(
             layouts.inside[result] = layouts.inside[three[0].base]
     view = mixed(three[0], result, count)
     layouts.set(call.results[0], swapped(view) if turned else view)
+
+
+def for_each_head(layouts: Layouts, base: Value, count: int) -> Value:
+    """Keys or values that all heads share, once for each."""
+    made = Value([(shape[0], shape[1] * count, *shape[2:]) for shape in base.shapes], base.dtype)
+    layouts.add(Item("concat", {}, [base] * count, [made]))
+    return made
 
 
 def mixed(queries: View, result: Value, count: int) -> View:

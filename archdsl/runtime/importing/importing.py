@@ -129,7 +129,9 @@ def _first_line(error: Exception) -> str:
 
 def identifier(name: str) -> str:
     found = re.sub(r"[^a-z0-9_]", "_", snake_case(name.rpartition(".")[2]))
-    return f"{found}_model" if not found or found[0].isdigit() or found in {*RESERVED, *OPERATIONS} else found
+    if found[:1].isdigit():  # the name of a module in a list
+        return f"model_{found}"
+    return f"{found}_model" if not found or found in {*RESERVED, *OPERATIONS} else found
 
 
 @dataclass(slots=True)
