@@ -12,7 +12,8 @@ from archdsl.runtime.importing.functions import OPERATIONS_OF, element_functions
 from archdsl.runtime.importing.layers import NoOperation, Wording, said
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.origins import Constant, Derived, Owned
+from archdsl.runtime.importing.recording import Call, Value
 from archdsl.runtime.importing.views import Order
 
 VIEWS = frozenset(

@@ -17,7 +17,8 @@ from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import FunctionForm
 from archdsl.runtime.importing.layers import FREE_ARGUMENTS, NoOperation, Wording, default_of, said, without_defaults
-from archdsl.runtime.importing.recording import Call, Constant, Owned, Value
+from archdsl.runtime.importing.origins import Constant, Owned
+from archdsl.runtime.importing.recording import Call, Value
 
 Shape: TypeAlias = tuple[int, ...]
 OPERATIONS_OF = {

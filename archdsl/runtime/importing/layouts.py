@@ -16,7 +16,8 @@ from torch import Tensor
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Owned, Value
+from archdsl.runtime.importing.origins import Owned
+from archdsl.runtime.importing.recording import Call, Value
 from archdsl.runtime.importing.settling import Settling
 from archdsl.runtime.importing.views import Order, View, order_of, permuted, whole
 

@@ -13,7 +13,8 @@ from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts, stored_factor
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.origins import Constant, Derived, Owned
+from archdsl.runtime.importing.recording import Call, Value
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import Order, View, axis_of, order_of, sizes_of
 

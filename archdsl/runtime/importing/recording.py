@@ -6,7 +6,6 @@ takes some and gives new ones; one that works in place gives a new value, too.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -18,6 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
+from archdsl.runtime.importing.origins import Constant, Derived, Owned, derived, flat, parts, zeroed, zeroed_span
 from archdsl.runtime.importing.places import line_of_python
 from archdsl.runtime.refusal import ImportRefused
 
@@ -28,63 +28,6 @@ class Value:
 
     shapes: list[tuple[int, ...]]
     dtype: torch.dtype = torch.float32
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A parameter or buffer of the module as an argument of a function: its key.
-
-    `shape` is that of the tensor, `stored` that of the parameter; they differ after a `view`.
-    """
-
-    key: str
-    shape: tuple[int, ...]
-    stored: tuple[int, ...]
-    zeros: tuple[int, int] | None = None
-    """The elements that are set to 0."""
-
-    @property
-    def is_plain(self) -> bool:
-        return self.shape == self.stored
-
-
-def numbers_by(made: Callable[[], torch.Tensor] | None) -> torch.Tensor | None:
-    """The numbers that a function computes; None if they are not known."""
-    try:
-        return None if made is None else made()
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it takes more than numbers
-        return None
-
-
-@dataclass(slots=True, eq=False)
-class Constant:
-    """A tensor that comes from no input and is no parameter, as an argument of a function."""
-
-    made: Callable[[], torch.Tensor] | None = None
-    """Computes its numbers."""
-
-    @property
-    def numbers(self) -> torch.Tensor | None:
-        """Its numbers; None if they are not known."""
-        return numbers_by(self.made)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Derived:
-    """A tensor that is computed from parameters alone: by a function, or by the layer `module` with its `path`."""
-
-    name: str
-    arguments: tuple[Any, ...]
-    shape: tuple[int, ...]
-    path: str = ""
-    module: nn.Module | None = None
-    made: Callable[[], torch.Tensor] | None = None
-    """Computes its numbers, if they follow from buffers."""
-
-    @property
-    def numbers(self) -> torch.Tensor | None:
-        """Its numbers; None if they are not known."""
-        return numbers_by(self.made)
 
 
 @dataclass(slots=True, eq=False)
@@ -176,15 +119,6 @@ def besides(given: object) -> str:
     return next((found for part in parts if (found := besides(part))), "")
 
 
-def flat(given: object) -> Iterator[object]:
-    """The parts of nested lists."""
-    if isinstance(given, tuple | list):
-        for part in given:
-            yield from flat(part)
-    else:
-        yield given
-
-
 def tensors_in(found: object) -> Iterator[torch.Tensor]:
     """The tensors in a result, in order."""
     if isinstance(found, torch.Tensor):
@@ -192,17 +126,6 @@ def tensors_in(found: object) -> Iterator[torch.Tensor]:
     else:
         for part in parts_of(found) or ():
             yield from tensors_in(part)
-
-
-REPEATED = frozenset({"expand", "expand_as", "repeat"})
-"""Methods that give a parameter once for each sample."""
-KEPT = frozenset(
-    {
-        *("to", "contiguous", "clone", "type_as", "float", "type", "view", "reshape", "unsqueeze", "squeeze"),
-        *("flatten", "__getitem__", "detach", "data", "unflatten"),
-    }
-)
-"""Methods that give a parameter as it is, or with its numbers in the same order in another shape."""
 
 
 UNCHANGED = frozenset({"to", "contiguous", "float", "type", "type_as", "expand", "cpu"})
@@ -220,14 +143,9 @@ DECIDING = frozenset({"__bool__", "__int__", "__float__", "__index__", "item", "
 """Methods that give numbers of a tensor to Python."""
 
 
-def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
-    """The result of a method of a parameter, if that is the parameter itself."""
-    shape = tuple(found.shape)
-    if name in REPEATED and shape[1:] == owned.shape[1:] and owned.shape[:1] == (1,):
-        return owned
-    converts = name in ("to", "float", "type", "type_as")
-    same = name in KEPT and found.numel() == math.prod(owned.shape) and (not converts or found.dtype == torch.float32)
-    return Owned(owned.key, shape, owned.stored) if same else None
+def version_of(arguments: Sequence[Any]) -> int:
+    """How often the tensor that a function is called on has been changed in place."""
+    return arguments[0]._version if arguments and isinstance(arguments[0], torch.Tensor) else 0
 
 
 class Recorder(TorchFunctionMode):  # type: ignore[misc]
@@ -283,10 +201,15 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         arguments, named = self.known(args), self.known(kwargs)
         if name in DECIDING and any(values_in(arguments)):
             raise ImportRefused("it decides by the numbers of a tensor", self.scopes[-1].path, line_of_python())
+        version = version_of(args)
         result = func(*args, **kwargs)
         found = list(tensors_in(result))
         if name in UNCHANGED and result is args[0]:
             return result
+        if version_of(args) != version and not any(values_in((arguments, named))):
+            self.overwrite(args[0], name, arguments)
+            if id(args[0]) in self.derived:
+                return result
         if name in ("__set__", "__setitem__") and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             self.scopes[-1].members.append(call)
@@ -316,16 +239,21 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 self.kept.append(tensor)
                 self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, number, self.buffers))
 
-    def clear(self, tensor: torch.Tensor, part: Derived) -> None:
-        """Notes that a part of a copy of a parameter becomes 0."""
-        whole = next((one for one in self.kept if one is tensor._base), None)
-        owned = self.owned.get(id(whole))
-        index = part.arguments[1] if part.name == "__getitem__" else None
-        if owned is not None and len(owned.shape) == 1 and isinstance(index, slice):
-            start, stop, _ = index.indices(owned.shape[0])
-            self.owned[id(whole)] = Owned(owned.key, owned.shape, owned.stored, (start, stop))
-        elif owned is not None:
-            del self.owned[id(whole)]
+    def overwrite(self, tensor: torch.Tensor, name: str, arguments: tuple[Any, ...]) -> None:
+        """Notes what a tensor that is no value becomes in place; what it is a part of changes with it."""
+        base = tensor if tensor._base is None else tensor._base
+        whole = self.known(base)
+        for one in (base, *(kept for kept in self.kept if kept._base is base)):
+            for table in (self.owned, self.derived, self.constants):
+                table.pop(id(one), None)
+        if not any(isinstance(part, Owned | Derived) for part in (whole, *flat(arguments))):
+            return
+        span = zeroed_span(tensor, base, name, arguments)
+        found = zeroed(whole, span) if span is not None else None
+        if found is None:
+            found = Derived(name if tensor is base else "assignment", (whole, *arguments[1:]), tuple(base.shape))
+        self.kept.append(base)
+        self.derived[id(base)] = found
 
     def derive(
         self,
@@ -337,6 +265,10 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     ) -> None:
         """Notes a tensor that is computed from parameters alone; `again` computes its numbers."""
         known = module is not None or any(isinstance(part, Owned | Derived) for part in flat(arguments))
+        slices = parts(arguments[0], found) if len(found) > 1 and isinstance(arguments[0], Owned) else None
+        for tensor, part in zip(found, slices or (), strict=False):
+            self.kept.append(tensor)
+            self.derived[id(tensor)] = part
         if known and len(found) == 1 and id(found[0]) not in self.owned:
             path = self.paths[id(module)] if module is not None else ""
             self.kept.append(found[0])

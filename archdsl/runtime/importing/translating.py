@@ -30,10 +30,11 @@ from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
+from archdsl.runtime.importing.origins import Constant, Owned
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.padding import ZERO_PADS
 from archdsl.runtime.importing.recognising import normalisation, standardised
-from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
+from archdsl.runtime.importing.recording import Call, Recording, ScopeCall, Value
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.turning import turned
