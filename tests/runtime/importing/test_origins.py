@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import archdsl
 from archdsl.common.source import Source
 from archdsl.runtime.importing import ImportRefused, from_module
+from archdsl.runtime.importing.proving import prove
 
 
 class Partly(nn.Module):
@@ -138,3 +139,40 @@ class Cosines(nn.Module):
 def test_cosines_without_a_factor_are_products_of_unit_vectors(scale: float | None) -> None:
     text = from_module(Cosines(scale), (5, 12), extern=False).text
     assert "normalize" in text and "attend(" in text and "scale = cosine" not in text
+
+
+HIDDEN = "model net {{\n    input x[4]\n    qkv: linear(6{})\n}}\n"
+
+
+def test_weights_of_one_number_hide_nothing() -> None:
+    """The proof tries others, too."""
+    module = Partly(zeroed)
+    nn.init.zeros_(module.qkv.bias)
+    right, wrong = (HIDDEN.format(more) for more in (", bias = [true, false, true]", ""))
+    prove("net", right, [], module, [(4,)], [(4,)])
+    with pytest.raises(ImportRefused, match="with other weights than its own"):
+        prove("net", wrong, [], module, [(4,)], [(4,)])
+
+
+class Cached(Partly):
+    """Keeps what it has computed of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__(zeroed)
+        nn.init.zeros_(self.qkv.bias)
+        self.kept: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "bias" not in self.kept:
+            self.kept["bias"] = self.partly(self.qkv.bias)
+        return F.linear(x, self.qkv.weight, self.kept["bias"])
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_what_a_module_keeps_is_of_its_own_weights(ran: bool) -> None:
+    module = Cached()
+    if ran:
+        module(torch.randn(1, 4))
+    before = dict(module.kept)
+    prove("net", HIDDEN.format(", bias = [true, false, true]"), [], module, [(4,)], [(4,)])
+    assert module.kept == before
