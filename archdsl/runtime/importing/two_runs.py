@@ -35,6 +35,13 @@ def record(
     return Recorder(module, is_layer).run(real, None)
 
 
+class CallsDiffer(ImportRefused):
+    """Two runs make different calls."""
+
+    def __init__(self, path: str, line: str) -> None:
+        super().__init__(DEPENDS, path, line)
+
+
 DEPENDS = "two runs make different calls: these depend on the size, or on the numbers, of the input"
 
 
@@ -51,15 +58,15 @@ def _combine(one: ScopeCall, two: ScopeCall) -> None:
         names = ["" if isinstance(m, ScopeCall) else m.name for m in min(one.members, two.members, key=len)]
         same = (m.path == n.path for m, n in zip(one.members, two.members, strict=False))
         at = next((i for i, alike in enumerate(same) if not alike), len(names))
-        raise ImportRefused(DEPENDS, one.path, longer[at].line)
+        raise CallsDiffer(one.path, longer[at].line)
     for a, b in zip(one.members, two.members, strict=True):
         if type(a) is not type(b) or a.path != b.path:
-            raise ImportRefused(DEPENDS, one.path, a.line)
+            raise CallsDiffer(one.path, a.line)
         if isinstance(a, ScopeCall) and isinstance(b, ScopeCall):
             _combine(a, b)
         elif isinstance(a, Call) and isinstance(b, Call):
             if a.name != b.name or len(a.results) != len(b.results):
-                raise ImportRefused(DEPENDS, a.path, a.line)
+                raise CallsDiffer(a.path, a.line)
             a.again, a.again_named = b.arguments, b.named
             for x, y in zip(a.results, b.results, strict=True):
                 x.shapes += y.shapes
