@@ -34,13 +34,13 @@ WAYS: tuple[Way, ...] = (
 )
 """How each size of the second run follows from that of the first, and the number of its axis from 1."""
 PAIRS: tuple[tuple[Way, Way], ...] = (
-    (lambda n, axis: 2 * n + 28 * axis - 24, lambda n, axis: 3 * n + 36 * axis - 32),
+    (lambda n, axis: 2 * n + 28 * axis - 24, lambda n, axis: 3 * n - 28 * axis + 60),
     (lambda n, axis: n * (axis + 1), lambda n, axis: n * (axis + 3)),
 )
 """Two other runs, where those at the given size and a larger one call different things.
 
-Larger maps have several windows along each axis, so that they are shifted. Behind a patch of 4 the first pair's heights
-stay odd, and have to be padded for any windows, when they are halved again and again; their widths stay even.
+Larger maps have several windows along each axis, so that they are shifted. Behind a patch of 4, one axis of the first
+pair stays odd, and has to be padded for any windows, when maps are halved again and again; the other stays even.
 """
 
 
