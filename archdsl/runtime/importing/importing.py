@@ -15,7 +15,7 @@ from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import is_layer, recorded_layers, snake_case
 from archdsl.runtime.importing.making import Made, watching, wrong_arguments, wrong_inputs
 from archdsl.runtime.importing.outside import Extern, declare
-from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
+from archdsl.runtime.importing.proving import AXES, Imported, NumbersDiffer, Size, prove
 from archdsl.runtime.importing.recording import Recording, Value
 from archdsl.runtime.importing.regions import is_ambiguous
 from archdsl.runtime.importing.rewriting import rewrite
@@ -34,13 +34,15 @@ WAYS: tuple[Way, ...] = (
 )
 """How each size of the second run follows from that of the first, and the number of its axis from 1."""
 PAIRS: tuple[tuple[Way, Way], ...] = (
-    (lambda n, axis: 2 * n + 28 * axis - 24, lambda n, axis: 3 * n - 28 * axis + 60),
+    (lambda n, axis: 2 * n + 28 * axis - 24, lambda n, axis: 2 * n - 28 * axis + 92),
+    (lambda n, axis: 2 * n + 31 * axis - 30, lambda n, axis: 2 * n - 31 * axis + 95),
     (lambda n, axis: n * (axis + 1), lambda n, axis: n * (axis + 3)),
 )
-"""Two other runs, where those at the given size and a larger one call different things.
+"""Two other runs, where those at the given size and a larger one call different things, or say too little.
 
-Larger maps have several windows along each axis, so that they are shifted. Behind a patch of 4, one axis of the first
-pair stays odd, and has to be padded for any windows, when maps are halved again and again; the other stays even.
+Larger maps have several windows along each axis, so that they are shifted. In each of the first two pairs one axis of a
+map is odd, and has to be padded, where that of the other run is even: behind a patch of 4, also when it is halved again
+and again, or at once.
 """
 
 
@@ -165,7 +167,7 @@ class Import:
             return (self.is_ambiguous and self.by_other_runs()) or found
         except ImportRefused as error:
             first = error
-        if isinstance(first, CallsDiffer) and (found := self.by_other_runs()) is not None:
+        if isinstance(first, CallsDiffer | NumbersDiffer) and (found := self.by_other_runs()) is not None:
             return self.or_fixed(found)
         found = self.proved(_record(self.module, self.sizes, BATCHES[0]), self.sizes)
         found.notes.append(f"the size of the input is fixed: {_first_line(first)}")

@@ -30,6 +30,10 @@ SMALL = 1e-2
 """Weights below this, such as factors of layers that start at 1e-6, are made larger to be seen."""
 
 
+class NumbersDiffer(ImportRefused):
+    """The module and the network of its spec give other numbers."""
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Imported:
     """A module as a spec: its text and its checked graph. `notes` say what the text does not.
@@ -218,15 +222,16 @@ def inputs_of(sizes: list[Size], batch: int) -> list[torch.Tensor]:
 
 
 def smaller(graph: Graph, sizes: list[Size]) -> list[Size] | None:
-    """Other sizes, smaller and so faster, if they are valid."""
+    """Other sizes, smaller and so faster, if they are valid: odd ones if these are, which have to be padded sooner."""
     axes = AXES[len(sizes[0]) - 1]
     if len(sizes) > 1 or {s.name for s in graph.free} != set(axes):
         return None
     # A half, and three quarters of the last axis, so that the axes differ.
     shares = [(1, 2)] * (len(axes) - 1) + [(3, 4)]
-    values = {axis: n * a // b for axis, n, (a, b) in zip(axes, sizes[0][1:], shares, strict=True)}
-    if min(values.values()) >= 8 and graph.always.near(values) == values:
-        return [(sizes[0][0], *values.values())]
+    halves = {axis: n * a // b for axis, n, (a, b) in zip(axes, sizes[0][1:], shares, strict=True)}
+    for values in ({axis: n | 1 for axis, n in halves.items()}, halves):
+        if min(values.values()) >= 8 and graph.always.near(values) == values:
+            return [(sizes[0][0], *values.values())]
     return None
 
 
@@ -249,7 +254,7 @@ def compare(
     except Exception as error:  # an extern is the user's code
         raise ImportRefused(f"its spec does not run at {sizes}: {type(error).__name__}: {error}") from error
     if [w.shape for w in wanted] != [g.shape for g in given]:
-        raise ImportRefused(f"its outputs at {sizes} have other sizes than those of the spec")
+        raise NumbersDiffer(f"its outputs at {sizes} have other sizes than those of the spec")
     if (apart := difference(wanted, given)) is None:
         return
     try:  # the sums of large numbers, rounded in another order, may differ by more
@@ -258,7 +263,7 @@ def compare(
         exact = []
     if not exact or exact[0][0].dtype != torch.float64 or difference(*exact) is not None:
         more = ", with other weights than its own," if weights else ""
-        raise ImportRefused(f"its outputs at {sizes}{more} differ from those of the spec by {apart:.2g}")
+        raise NumbersDiffer(f"its outputs at {sizes}{more} differ from those of the spec by {apart:.2g}")
 
 
 def difference(wanted: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> float | None:
