@@ -24,8 +24,23 @@ VIEWS = frozenset(
 def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: Call) -> Value | None:
     """A bias of scores as a tensor of the network; None for the mask of shifted windows, which they imply.
 
-    Raises NoOperation for other tensors than a table of relative positions.
+    Raises NoOperation for other tensors than a table of relative positions, or what is computed of parameters.
     """
+    try:
+        with layouts.undone():
+            return from_table(layouts, given, queries, keys, call)
+    except NoOperation:
+        if not isinstance(given, Owned | Derived) or is_mask(layouts, given):
+            raise
+        return layouts.ordered(layouts.of_parameters(given, RANK))
+
+
+RANK = 4
+"""The axes of scores: samples, heads, queries and keys."""
+
+
+def from_table(layouts: Layouts, given: object, queries: Value, keys: Value, call: Call) -> Value | None:
+    """A bias that is looked up in a table. Raises NoOperation."""
     inner = given
     while isinstance(inner, Derived) and plain(inner.name) in VIEWS:
         inner = inner.arguments[0]

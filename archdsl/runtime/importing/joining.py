@@ -39,19 +39,20 @@ def combined(node: Node, branches: list[Chain], into: int | None, named: bool = 
 
 
 def unnested(chain: Chain, channels: list[int]) -> Chain:
-    """A merge whose one long branch, with parallels in it, is written before it, if all others are names of tensors.
+    """A merge whose one long branch, with parallels in it, is written before it, if all others begin with names.
 
-    `channels` are those of what is merged.
+    Those before it are no more than names, so the order of layers stays. `channels` are those of what is merged.
     """
     first, *rest = chain
     if first.kind != "parallel":
         return chain
-    others = [i for i, body in enumerate(first.bodies) if not is_name(body)]
-    if len(others) != 1 or not any(node.kind == "parallel" for node in first.bodies[others[0]]):
+    at = next((i for i, body in enumerate(first.bodies) if not is_name(body)), 0)
+    deep, *others = first.bodies[at:] or [[]]
+    named = all(body and body[0].kind == "ref" for body in others)
+    if not named or not any(node.kind == "parallel" for node in deep):
         return chain
-    (at,) = others
-    before, first.bodies[at], first.into = first.bodies[at], [], channels[at]
-    return [*before, first, *rest]
+    first.bodies[at], first.into = [], channels[at]
+    return [*deep, first, *rest]
 
 
 def is_name(chain: Chain) -> bool:

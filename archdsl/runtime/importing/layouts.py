@@ -86,6 +86,8 @@ class Layouts:
         self.scores: dict[Value, object] = {}
         self.translate: Callable[[Call], None] = unknown
         """Says what a call computes; the translator sets it."""
+        self.of_parameters: Callable[[object, int], Value] = lambda given, rank: Value([])
+        """What is computed of parameters alone, for each sample, with so many axes; the translator sets it."""
 
     def is_kept(self, key: str) -> bool:
         """Whether a parameter or buffer is in the state_dict."""

@@ -66,6 +66,10 @@ class Learned:
             raise known
         return given.value
 
+    def for_each_sample(self, given: object, rank: int) -> Value:
+        """A tensor with the batch in front, and with so many axes. Raises NoOperation."""
+        return self.with_batch(self.value(given), 0, rank)
+
     def parameter(self, owned: Owned) -> Value:
         """A view of a parameter. Raises NoOperation for a buffer."""
         self.layouts.refuse_buffer(owned)
@@ -167,6 +171,8 @@ class Learned:
     def lifted(self, call: Call) -> None:
         """Translates a call for each sample, of tensors that may lack the batch. Raises NoOperation."""
         layouts = self.layouts
+        if not call.inputs:
+            raise NoOperation(f"`{call.name}` of numbers that are no parameters")
         at, rank = batch_of(call, layouts)
         if at is not None:
             given = {value: self.with_batch(value, at, rank) for value in call.inputs}

@@ -297,7 +297,7 @@ def mean(layouts: Layouts, call: Call) -> None:
     rank = len(tensor.shapes[0])
     chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
     if (stacked := layouts.stacks.get(tensor)) is not None and plain_name(call) == "mean" and chosen == {0}:
-        averaged(layouts, stacked, result)
+        merged_stack(layouts, "mean", stacked, result)
         return
     order = layouts.order(tensor)
     if rank > 2 and order == (*range(rank - 1),) and chosen == {*range(1, rank - 1)}:  # the channels are last
@@ -411,6 +411,9 @@ def added(layouts: Layouts, call: Call) -> None:
     axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
     if not isinstance(axis, int) or call.named.get("keepdim"):
         raise NoOperation("`sum` over an axis")
+    if axis == 0 and (stacked := layouts.stacks.get(call.inputs[0])) is not None:
+        merged_stack(layouts, "add", stacked, call.results[0])
+        return
     over_few(layouts, call, axis % len(call.inputs[0].shapes[0]), "add")
 
 
@@ -433,10 +436,10 @@ def over_few(layouts: Layouts, call: Call, axis: int, operation: str) -> None:
     layouts.set(result, View(made, tuple(axes)))
 
 
-def averaged(layouts: Layouts, tensors: Sequence[Value], result: Value) -> None:
-    """The mean of tensors, element by element."""
+def merged_stack(layouts: Layouts, operation: str, tensors: Sequence[Value], result: Value) -> None:
+    """The mean or the sum of tensors, element by element."""
     order = layouts.order(tensors[0])
-    emit(layouts, "mean", {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
+    emit(layouts, operation, {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
 
 
 @moves("softmax")

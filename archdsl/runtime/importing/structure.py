@@ -32,6 +32,10 @@ def is_attention(member: Member) -> bool:
     return isinstance(member, Item) and member.outside is None and OPERATIONS[member.operation].attends
 
 
+class Named(Exception):
+    """What enters a module has to be named."""
+
+
 class Tangled(Exception):
     """The branches of a region share items, so it is no nest of sequences and parallels."""
 
@@ -42,13 +46,21 @@ def structure(scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] 
     `inputs` are names for its inputs if it has several, or if it is the model; `outputs` the named results, if that
     is several; its result otherwise.
     """
-    return Structure(scope, inputs, outputs).body()
+    try:
+        return Structure(scope, inputs, outputs, flows=not inputs).body()
+    except Named:
+        return Structure(scope, inputs, outputs).body()
 
 
 class Structure:
-    """Makes the chains of one scope."""
+    """Makes the chains of one scope.
 
-    def __init__(self, scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] | None) -> None:
+    `flows`: several tensors that enter it may flow on to the first member, without names.
+    """
+
+    def __init__(
+        self, scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] | None, *, flows: bool = False
+    ) -> None:
         self.scope = scope
         self.named = outputs
         self.results = [value for _, value in outputs] if outputs is not None else list(scope.outputs)
@@ -73,7 +85,8 @@ class Structure:
         self.calls = Counter(own_name(m.path, scope) for m in members if m.path and not is_region(m))
         self.taken = set(inputs)
         self.tags: dict[Value, str] = {}
-        if len(scope.inputs) > 1 or inputs:
+        self.flows = flows and self.is_passed_on()
+        if (len(scope.inputs) > 1 and not self.flows) or inputs:
             self.input_names = inputs or [self.fresh(f"x{i}") for i, _ in enumerate(scope.inputs, 1)]
             self.tags.update(zip(scope.inputs, self.input_names, strict=False))
         else:
@@ -86,6 +99,20 @@ class Structure:
         """The last node of a merge as it is written: a residual, say."""
         for member in members:  # names are given in order
             self.nodes[id(member)] = self.node(member)
+
+    def is_passed_on(self) -> bool:
+        """Whether the first member alone takes the tensors that enter the module, all in order."""
+        given = self.scope.inputs
+        if len(given) < 2 or self.scope.cut is not None or not self.order or self.order[0].inputs != given:
+            return False
+        return all(self.users[value] == self.order[:1] for value in given)
+
+    def gives_all(self) -> Member | None:
+        """The last member, if the results are all of its tensors, which then need no names; None otherwise."""
+        last = self.order[-1] if self.order and self.named is None and self.scope.cut is None else None
+        if last is None or len(last.outputs) < 2 or self.results != last.outputs:
+            return None
+        return None if any(self.users.get(value) for value in last.outputs) else last
 
     # ------------------------------------------------------------ the graph
 
@@ -194,6 +221,8 @@ class Structure:
             self.input_names = [self.fresh("x")]
             self.tags[value] = self.input_names[0]
             return self.tags[value]
+        if self.flows and value in self.scope.inputs:
+            raise Named
         member = self.producer[value] if value in self.producer else self.learned[value]
         node = self.nodes[id(member)]
         if len(member.outputs) > 1:
@@ -226,7 +255,8 @@ class Structure:
         chain: Chain = []
         emitted: set[int] = set()
         outputs: list[tuple[str, str]] = []
-        if self.named is not None or len(self.results) > 1:
+        last = self.gives_all()
+        if self.named is not None or (len(self.results) > 1 and last is None):
             names = [name for name, _ in self.named] if self.named is not None else [""] * len(self.results)
             outputs = [
                 (name, self.tag(value, name if name.isidentifier() else ""))
@@ -252,10 +282,14 @@ class Structure:
                     if chain and chain[-1].kind == "ref" and (not more or more[0].kind == "ref"):
                         chain.pop()  # nothing follows from that name
                     chain += more
-            if outputs and chain and chain[-1].kind == "ref":
+            if (outputs or last is not None) and chain and chain[-1].kind == "ref":
                 chain.pop()
         except Tangled:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
+        if self.flows and (self.common or not chain or chain[0] is not self.nodes[id(self.order[0])]):
+            raise Named
+        if last is not None:
+            self.nodes[id(last)].names = ()
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
             chain = self.straight(self.order)
         chain = inlined(chain)
@@ -321,7 +355,9 @@ class Structure:
         node = self.nodes[id(member)]
         given = member.inputs
         self.sizes(member, node)
-        if len(given) == 1:
+        if self.flows and member is self.order[0]:
+            chain: Chain = [node]
+        elif len(given) == 1:
             chain = [*self.chain(given[0], source, emitted), node]
         elif (before := self.all_of(given, source)) is not None:  # all results of one, in order
             start = self.chain(given[0], source, emitted)
@@ -438,7 +474,9 @@ class Structure:
             node = self.nodes[id(member)]
             self.sizes(member, node)
             given = member.inputs
-            if len(given) > 1:
+            if self.flows and member is self.order[0]:
+                chain.append(node)
+            elif len(given) > 1:
                 branches = [[] if v is flow else self.named_branch(v) for v in given]
                 chain += combined(node, branches, shape_of(flow)[0] if flow is not None else None, named=True)
                 self.written[id(member)] = chain[-1]

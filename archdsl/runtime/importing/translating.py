@@ -111,6 +111,7 @@ class Translator:
         self.layouts = Layouts(module.state_dict().keys(), parameters, self.start, module.get_buffer)
         self.layouts.translate = self.translate
         self.learned = Learned(self.layouts, module, batches)
+        self.layouts.of_parameters = self.learned.for_each_sample
         self.places: dict[int, tuple[Scope, list[list[Item | Scope]]]] = {}
         """As `place` takes them."""
         self.running = ""

@@ -132,6 +132,9 @@ class Writer:
                 first = node.arguments["first"]
                 numbers = f"enumerate({numbers}, {first})" if first else f"enumerate({numbers})"
             head = f"for {'i, ' if 'first' in node.arguments else ''}{node.name} in {numbers}"
+        elif "each" in node.arguments:
+            first = node.arguments["first"]
+            head = f"for i, {node.name} in enumerate(it{f', {first}' if first else ''})"
         elif node.kind == "for":
             first, count = node.arguments["first"], node.arguments["count"]
             head = f"for i in {span_text(first, count)}"
@@ -211,6 +214,8 @@ class Writer:
     def branch(self, chain: Chain) -> str:
         if not chain:
             return "it"
+        if "each" in chain[0].arguments:
+            return "\n".join(self.statement(chain[0]))
         simple = all(node.kind not in ("repeat", "for", "if") for node in chain)
         texts = [self.item(node) for node in chain] if simple else []
         one = " -> ".join(texts)

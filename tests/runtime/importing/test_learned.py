@@ -157,7 +157,36 @@ class Tokens(Stem):
         return torch.cat([first.expand(len(x), -1, -1), x], 1)
 
 
+class Biased(Stem):
+    """Attention with a learned bias of scores, one for each pair of positions, and one for each head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+        self.pairs, self.heads = nn.Parameter(torch.randn(2, 64, 64)), nn.Parameter(torch.randn(2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.rows(x)
+        q, k, v = self.qkv(x).reshape(len(x), 64, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=(self.pairs + self.heads).unsqueeze(0))
+        return found.transpose(1, 2).flatten(2)
+
+
+class Weighted(Stem):
+    """A sum of results with learned weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights, self.other = nn.Parameter(torch.ones(2)), nn.Conv2d(3, 16, 4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.weights.softmax(-1)
+        return torch.stack([weights[0] * self.patch(x), weights[1] * self.other(x)]).sum(0)
+
+
 LINES = {
+    Biased: ["(pairs: parameter([2, 64, 64]), heads: parameter([2, 1, 1])) -> add(stretch = true)", "-> attend(2)"],
+    Weighted: ["weights: parameter([2]) -> after_softmax: softmax", "-> slice(1) -> reshape([1, 1, 1]), it) -> mul"],
     Pooled: ["((queries, queries -> own: attention(2)) -> add -> norm: layernorm, it) -> cross: attention(2)"],
     Detector: ['"queries.weight": parameter([16, 5], stored = rows)', "-> rescale(0)", "block decoder_layer {"],
     Sequence: ["(it, x2) -> multihead_attn: attention(2)", "upsample(8x1)"],
