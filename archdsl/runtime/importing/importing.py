@@ -170,8 +170,8 @@ class Import:
             return (self.is_ambiguous and self.by_other_runs()) or found
         except ImportRefused as error:
             first = error
-        if isinstance(first, CallsDiffer | NumbersDiffer) and (found := self.by_other_runs()) is not None:
-            return self.or_fixed(found)
+        if isinstance(first, CallsDiffer | NumbersDiffer) and (other := self.by_other_runs()) is not None:
+            return self.or_fixed(other)
         found = self.proved(_record(self.module, self.sizes, BATCHES[0]), self.sizes)
         found.notes.append(f"the size of the input is fixed: {_first_line(first)}")
         return found
