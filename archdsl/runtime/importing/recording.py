@@ -167,13 +167,15 @@ def values_in(given: object) -> Iterator[Value]:
             yield from values_in(part)
 
 
-def besides(given: object) -> str:
+def besides(given: object, *, returned: bool = False) -> str:
     """What arguments or results have that is no value, of what an `extern` cannot pass on."""
+    if returned and isinstance(given, int | float | str):
+        return f"an object of type {type(given).__name__} beside tensors"
     if isinstance(given, Owned | Constant | Derived):
         return "a tensor that is not computed from the input"
     if isinstance(given, Value) or (parts := parts_of(given)) is None:
         return ""
-    return next((found for part in parts if (found := besides(part))), "")
+    return next((found for part in parts if (found := besides(part, returned=returned))), "")
 
 
 def flat(given: object) -> Iterator[object]:
@@ -376,7 +378,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         elif len(self.scopes) > 1:
             scope = self.scopes.pop()
             scope.given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
-            scope.others = scope.others or ("returns " + kind if (kind := besides(self.known(result))) else "")
+            more = besides(self.known(result), returned=True)
+            scope.others = scope.others or (f"returns {more}" if more else "")
             for tensor, value, version in self.entered.pop():  # a dropout inside may have given the very tensor
                 if tensor._version == version and all(tensor is not part for part in tensors_in(result)):
                     self.values[id(tensor)] = value
