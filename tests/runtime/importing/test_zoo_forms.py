@@ -155,3 +155,28 @@ def test_angles_of_centred_positions_are_recognised() -> None:
     angles = torch.cat([part[..., None] / waves for part in torch.meshgrid(*at, indexing="ij")], -1).flatten(0, 1)
     numbers = torch.cat([angles.repeat(1, 2).sin(), angles.repeat(1, 2).cos()], -1)
     assert said(numbers, (15,), halves=True) == ((3, 5), 100.0, "centred")
+
+
+class Affine(nn.Module):
+    """As ResMLP's: a factor and a summand of each channel, in one call."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.alpha, self.beta = nn.Parameter(torch.rand(1, 1, width)), nn.Parameter(torch.rand(1, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.beta, self.alpha, x)
+
+
+class AffineTokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.fc = nn.Conv2d(3, 8, 4, 4), Affine(8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.stem(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_a_product_and_a_sum_in_one_call_are_two_operations() -> None:
+    found = from_module(AffineTokens(), (3, 16, 16), extern=False)
+    assert "norm.alpha" in found.state and found.text.count("parameter(") + found.text.count("scale") == 2
