@@ -180,3 +180,20 @@ class AffineTokens(nn.Module):
 def test_a_product_and_a_sum_in_one_call_are_two_operations() -> None:
     found = from_module(AffineTokens(), (3, 16, 16), extern=False)
     assert "norm.alpha" in found.state and found.text.count("parameter(") + found.text.count("scale") == 2
+
+
+class PaddedChannels(nn.Module):
+    """A shortcut that pads the channels with zeros, and a column of ones behind tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(8, 16, 3, 2, 1), nn.Linear(17, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)))
+        return self.fc(F.pad(x.flatten(2).transpose(1, 2), (0, 1), value=1.0))
+
+
+def test_channels_are_padded_by_what_is_put_beside_them() -> None:
+    found = from_module(nn.Sequential(nn.Conv2d(3, 8, 1), PaddedChannels()), (3, 16, 16), extern=False)
+    assert "rescale(0, 1)" in found.text.replace("offset = ", "") and "H = 16" in found.text
