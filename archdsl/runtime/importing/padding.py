@@ -88,7 +88,7 @@ def with_number(
     parts = []
     for count in pair:
         if count:
-            given = {"start": 0, "stop": count, **({"axis": along} if along else {})}
+            given: dict[str, object] = {"start": 0, "stop": count, **({"axis": along} if along else {})}
             size = shapes_of([*sizes[: 1 + along], (count,) * len(sizes[0]), *sizes[2 + along :]])
             cut, made = Value(size, base.dtype), Value(size, base.dtype)
             emit(layouts, "slice", given, [base], [cut])
