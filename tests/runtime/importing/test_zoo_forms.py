@@ -149,12 +149,16 @@ def test_keys_that_heads_share_are_repeated() -> None:
     assert "attend(4)" in found.text and "H = 16" in found.text
 
 
-def test_angles_of_centred_positions_are_recognised() -> None:
-    at = [((torch.arange(n) + 0.5) / n * 2 - 1) * 2 * math.pi for n in (3, 5)]
+CENTRED = [((torch.arange(n) + 0.5) / n * 2 - 1) * 2 * math.pi for n in (3, 5)]
+FITTED = [torch.arange(n) * 16 / n for n in (3, 5)]
+
+
+@pytest.mark.parametrize(("at", "positions"), [(CENTRED, "centred"), (FITTED, 16)], ids=["centred", "fitted"])
+def test_angles_of_other_positions_are_recognised(at: list[Tensor], positions: object) -> None:
     waves = 100 ** (torch.arange(4) / 4)
     angles = torch.cat([part[..., None] / waves for part in torch.meshgrid(*at, indexing="ij")], -1).flatten(0, 1)
     numbers = torch.cat([angles.repeat(1, 2).sin(), angles.repeat(1, 2).cos()], -1)
-    assert said(numbers, (15,), halves=True) == ((3, 5), 100.0, "centred")
+    assert said(numbers, (15,), halves=True) == ((3, 5), 100.0, positions)
 
 
 class Affine(nn.Module):
