@@ -55,7 +55,7 @@ def over_channels(layouts: Layouts, mean: Call) -> bool:
     if not isinstance(axes, tuple) or len(axes) != 1 or len(mean.results[0].shapes[0]) != len(tensor.shapes[0]):
         return False
     axis = axes[0] % len(tensor.shapes[0])
-    return axis > 0 and layouts.order(tensor).index(0) == axis - 1
+    return bool(axis > 0 and layouts.order(tensor).index(0) == axis - 1)
 
 
 def normalised(layouts: Layouts, result: Value, one: Value, two: Value) -> bool:

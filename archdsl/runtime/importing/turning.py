@@ -21,8 +21,8 @@ TEMPERATURES = (10000.0, 100.0, 1000.0, 50.0, 20.0)
 """Those that published networks use."""
 COUNTED = "counted"
 """The positions that are the default."""
-FITTED = (16, 14, 32)
-"""The sides of maps as whose positions published networks count those of other maps."""
+POSITIONS: tuple[str | int, ...] = (COUNTED, "centred", 16, 14, 32)
+"""Those of published networks; a number is the side of a map as whose positions they count those of other maps."""
 
 
 def turned(layouts: Layouts, call: Call) -> None:
@@ -82,7 +82,7 @@ def said(
         places = slice(0, pairs) if halves else slice(0, None, 2)
         one[:, places] = 1
         given = {"heads": 1, "pairs": "halves" if halves else "neighbours"}
-        for positions, temperature in product((COUNTED, "centred", *FITTED), TEMPERATURES):
+        for positions, temperature in product(POSITIONS, TEMPERATURES):
             turned_by = {**given, "temperature": temperature, "positions": positions}
             result = computed_by("rotary", turned_by, one)[0].flatten(1).T
             sines = result[:, pairs:] if halves else result[:, 1::2]

@@ -201,3 +201,31 @@ class PaddedChannels(nn.Module):
 def test_channels_are_padded_by_what_is_put_beside_them() -> None:
     found = from_module(nn.Sequential(nn.Conv2d(3, 8, 1), PaddedChannels()), (3, 16, 16), extern=False)
     assert "rescale(0, 1)" in found.text.replace("offset = ", "") and "H = 16" in found.text
+
+
+class Squeeze(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.act, self.fc2 = nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class GlobalContext(nn.Module):
+    """The mean of positions by weights of their own, a product of matrices, goes through a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_attn, self.mlp = nn.Conv2d(8, 1, 1), Squeeze()
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        weights = self.conv_attn(x).reshape(n, 1, h * w).softmax(-1).unsqueeze(3)
+        context = (x.reshape(n, c, h * w).unsqueeze(1) @ weights).view(n, c, 1, 1)
+        return x * self.mlp(context).sigmoid()
+
+
+def test_a_product_of_matrices_goes_through_a_module() -> None:
+    found = from_module(nn.Sequential(nn.Conv2d(3, 8, 1), GlobalContext()), (3, 8, 8), extern=False)
+    assert "matmul" in found.text
