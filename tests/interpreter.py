@@ -539,6 +539,8 @@ class Interpreter:
             at: Any = place
             if op.positions == "centred":
                 at = [2 * math.pi * ((i + 0.5) / n * 2 - 1) for i, n in zip(place, sizes, strict=True)]
+            elif op.positions != "counted":
+                at = [i * op.positions / n for i, n in zip(place, sizes, strict=True)]
             numbers = [p / op.temperature ** (j / count) for p in at for j in range(count)]
             angles[(slice(None), *place)] = torch.tensor(numbers, dtype=x.dtype)
         found: list[Any] = [None] * x.shape[1]

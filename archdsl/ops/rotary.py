@@ -1,7 +1,7 @@
 """Rotary positions: queries and keys are turned by angles that follow from their positions."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, example
 from archdsl.ops.declaration import OperationError
@@ -11,14 +11,23 @@ from archdsl.ops.formulas import Sizes
 from archdsl.ops.helpers import Helper
 from archdsl.ops.index_maps import ChannelMap
 from archdsl.ops.sizes import channels, spatial
+from archdsl.ops.validation import Accepts
+
+COUNTED = "torch.arange(size, **kw)"
+PLACES = {
+    "": (COUNTED, "the positions"),
+    "centred": ("((2 * torch.arange(size, **kw) + 1) / size - 1) * 2 * torch.pi", "positions between -1 and 1"),
+    "fitted": ("torch.arange(size, **kw) / size * of", "positions as those of a map of side `of`"),
+}
+"""How the functions for each kind of positions compute these, and what their documentation calls them."""
 
 
-def rotary(*, last: bool, centred: bool = False) -> Helper:
-    """The function that turns pairs of channels, with the channels first or last, by positions as they are said."""
-    name = ("centred_" if centred else "") + ("rotary_last" if last else "rotary")
-    at = "((2 * torch.arange(size, **kw) + 1) / size - 1) * 2 * torch.pi" if centred else "torch.arange(size, **kw)"
-    angle_of = f"({at})[:, None] / waves" if centred else f"{at}[:, None] / waves"
-    places = "positions between -1 and 1" if centred else "the positions"
+def rotary(kind: str = "", *, last: bool) -> Helper:
+    """The function that turns pairs of channels, with the channels first or last, by positions of a kind."""
+    name = "_".join(filter(None, (kind, "rotary", "last" if last else "")))
+    at, places = PLACES[kind]
+    angle_of = f"{at}[:, None] / waves" if at == COUNTED else f"({at})[:, None] / waves"
+    more = "of: float, " if kind == "fitted" else ""
     sizes = "x.shape[1:-1]" if last else "x.shape[2:]"
     count = "x.shape[-1]" if last else "x.shape[1]"
     angle = "torch.cat(angles, -1).unsqueeze(-2)" if last else "torch.cat(angles, -1).movedim(-1, 0)"
@@ -27,7 +36,7 @@ def rotary(*, last: bool, centred: bool = False) -> Helper:
     tensor = "[N, ..., C]" if last else "[N, C, ...]"
     return Helper(
         name,
-        f'''def {name}(x: Tensor, heads: int, temperature: float, halves: bool = False) -> Tensor:
+        f'''def {name}(x: Tensor, heads: int, temperature: float, {more}halves: bool = False) -> Tensor:
     """Turns pairs of channels of each head of {tensor}, by angles of {places}.
 
     A pair is two neighbours, or with `halves` one of each half of a head.
@@ -53,13 +62,19 @@ def rotary(*, last: bool, centred: bool = False) -> Helper:
     )
 
 
+Places = Annotated[
+    Literal["counted", "centred"] | Positive,
+    Accepts("`counted`, `centred`, or a number above 0"),
+]
+
+
 class Rotary(Operation):
     """Turns pairs of channels by angles that follow from the position: for queries and keys of `attend`.
 
     [C, …] → [C, …]: their products then depend on differences of positions alone. Each head has as many angles for each
     axis: position · temperature^(−j / n), for j from 0 to n − 1. `pairs` are two `neighbours`, or one channel of each
-    of the two `halves` of a head. Positions are `counted` from 0, or `centred`: 2π times the middles of equal parts
-    from −1 to 1, whatever the size. Nothing is learned.
+    of the two `halves` of a head. Positions are `counted` from 0; with a number, as if there were so many along each
+    axis; or `centred`: 2π times the middles of equal parts from −1 to 1, whatever the size. Nothing is learned.
 
     Errors: a flat tensor; heads whose channels are no multiple of twice the number of axes.
 
@@ -71,18 +86,19 @@ class Rotary(Operation):
     family = "attention"
     is_linear = True
     layout = "last"
-    helper_names = ("rotary", "rotary_last", "centred_rotary", "centred_rotary_last")
+    helper_names = tuple("_".join(filter(None, (kind, "rotary", end))) for kind in PLACES for end in ("", "last"))
 
     heads: Count
     temperature: Positive = 10000.0
     pairs: Literal["neighbours", "halves"] = "neighbours"
-    positions: Literal["counted", "centred"] = "counted"
+    positions: Places = "counted"
 
     examples = (
         example((16, 3, 4), heads=2),
         example((16, 5), heads=2, temperature=100.0, pairs="halves"),
         example((8, 4, 3), heads=1, pairs="halves"),
         example((16, 3, 5), heads=2, temperature=100.0, pairs="halves", positions="centred"),
+        example((8, 6), heads=2, positions=4),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
@@ -105,10 +121,14 @@ class Rotary(Operation):
         return self.form(last=True)
 
     def form(self, *, last: bool) -> FunctionForm:
-        helper = rotary(last=last, centred=self.positions == "centred")
-        arguments = (Argument("heads", self.heads), Argument("temperature", self.temperature))
+        kind = {"counted": "", "centred": "centred"}.get(str(self.positions), "fitted")
+        helper = rotary(kind, last=last)
+        arguments = [Argument("heads", self.heads), Argument("temperature", self.temperature)]
+        if kind == "fitted":
+            arguments.append(Argument("positions", self.positions))
+        given = ", ".join(f"{{{argument.name}}}" for argument in arguments)
         more = ", halves=True" if self.pairs == "halves" else ""
-        return FunctionForm(f"{helper.name}({{0}}, {{heads}}, {{temperature}}{more})", arguments, helper=helper.source)
+        return FunctionForm(f"{helper.name}({{0}}, {given}{more})", tuple(arguments), helper=helper.source)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((3, shapes[0]),)  # two products and a sum
@@ -138,4 +158,6 @@ class Rotary(Operation):
         yield "(a, b) becomes (a cos φ - b sin φ, b cos φ + a sin φ), for each pair of channels"
         if self.positions == "centred":
             yield "positions are 2π · ((2i + 1) / n - 1) for i from 0 to n - 1"
+        elif self.positions != "counted":
+            yield f"positions are {self.positions:g} · i / n for i from 0 to n - 1"
         yield f"φ = position · {self.temperature:g}^(-j / {count}), for j from 0 to {count - 1} along each axis in turn"

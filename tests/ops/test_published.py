@@ -44,6 +44,13 @@ def test_centred_positions_of_rotary_are_middles_of_equal_parts() -> None:
         )
 
 
+def test_positions_of_rotary_are_counted_as_on_a_map_of_another_size() -> None:
+    x = torch.zeros(1, 2, 4, dtype=torch.float64)
+    x[:, 0] = 1
+    found = given("rotary", x, heads=1, positions=6)
+    assert torch.allclose(found[0, 0], (torch.arange(4, dtype=torch.float64) * 1.5).cos())
+
+
 def test_products_of_turned_tensors_depend_on_differences_alone() -> None:
     q, k = (torch.randn(1, 8, 1, dtype=torch.float64).expand(1, 8, 9) for _ in range(2))
     q, k = (given("rotary", x, heads=1) for x in (q, k))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import TypeAlias
 
@@ -60,6 +61,22 @@ def power(layouts: Layouts, call: Call) -> None:
 
 
 MERGERS.update(dict.fromkeys(("pow", "square"), power))
+
+
+def product_and_sum(layouts: Layouts, call: Call) -> None:
+    """A tensor plus the product of two others."""
+    added, *factors = call.arguments[:3]
+    result = call.results[0]
+    if argument(call, 3, "value", 1) != 1 or not any(
+        isinstance(part, Value) and part.shapes == result.shapes for part in factors
+    ):
+        raise NoOperation(f"`{call.name}` with a number, or of factors that are repeated")
+    between = Value([*result.shapes], result.dtype)
+    arithmetic(layouts, replace(call, name="mul", arguments=tuple(factors), named={}, results=[between], again=()))
+    arithmetic(layouts, replace(call, name="add", arguments=(between, added), named={}, again=()))
+
+
+MERGERS["addcmul"] = product_and_sum
 
 
 def described(part: object) -> str:

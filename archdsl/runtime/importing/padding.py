@@ -9,11 +9,12 @@ import torch
 from archdsl.runtime.importing.functions import PerRun, argument
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
+from archdsl.runtime.importing.merging import whole_number
 from archdsl.runtime.importing.moves import emit, moves, one_of, sliced
 from archdsl.runtime.importing.recorded import Call, Value
 from archdsl.runtime.importing.regions import ROLL
 from archdsl.runtime.importing.settling import shapes_of
-from archdsl.runtime.importing.views import permuted, sizes_of, whole
+from archdsl.runtime.importing.views import Order, permuted, sizes_of, whole
 
 CONSTANT_PADS = torch.nn.ConstantPad1d | torch.nn.ConstantPad2d | torch.nn.ConstantPad3d
 """Layers that pad, those with zeros among them."""
@@ -45,6 +46,8 @@ def pad(layouts: Layouts, call: Call) -> None:
         layouts.lowered[call.results[0]] = (base, tuple(ends[0][1:]))
         layouts.views[call.results[0]] = layouts.view(call.results[0])
         return
+    if with_number(layouts, call, base, order, ends, mode, value or 0):
+        return
     lowest_end = min(n for pairs in ends for pair in pairs for n in pair)
     if (value or 0) != 0 or mode not in PAD_MODES or any(pairs[0] != (0, 0) for pairs in ends):
         raise NoOperation(
@@ -60,6 +63,42 @@ def pad(layouts: Layouts, call: Call) -> None:
     if mode != "constant":
         arguments["mode"] = PAD_MODES[mode]
     emit(layouts, "pad", arguments, [base], [layouts.made(call.results[0], order)])
+
+
+def with_number(
+    layouts: Layouts,
+    call: Call,
+    base: Value,
+    order: Order,
+    ends: list[list[tuple[int, int]]],
+    mode: str,
+    value: float,
+) -> bool:
+    """Whether a padding is of one axis with a number, or of the channels; it is put together then.
+
+    A part of the tensor, of which nothing is left but its size, makes what is added.
+    """
+    added = [(axis, pair) for axis, pair in enumerate(ends[0]) if pair != (0, 0)]
+    alike = ends.count(ends[0]) == len(ends) and mode == "constant" and len(added) == 1
+    if not alike or (value == 0 and added[0][0] > 0):
+        return False
+    (along, pair), sizes = added[0], sizes_of(base)
+    if min(pair) < 0 or any(n < max(pair) for n in sizes[1 + along]):
+        return False
+    parts = []
+    for count in pair:
+        if count:
+            given: dict[str, object] = {"start": 0, "stop": count, **({"axis": along} if along else {})}
+            size = shapes_of([*sizes[: 1 + along], (count,) * len(sizes[0]), *sizes[2 + along :]])
+            cut, made = Value(size, base.dtype), Value(size, base.dtype)
+            emit(layouts, "slice", given, [base], [cut])
+            emit(layouts, "rescale", {"scale": 0, **({"offset": whole_number(value)} if value else {})}, [cut], [made])
+            parts.append(made)
+    where = parts[:1] if pair[0] else []
+    behind = parts[-1:] if pair[1] else []
+    result = layouts.made(call.results[0], order)
+    emit(layouts, "concat", {"axis": along} if along else {}, [*where, base, *behind], [result])
+    return True
 
 
 def cropped(

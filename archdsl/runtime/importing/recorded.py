@@ -174,13 +174,15 @@ def values_in(given: object) -> Iterator[Value]:
             yield from values_in(part)
 
 
-def besides(given: object) -> str:
+def besides(given: object, *, returned: bool = False) -> str:
     """What arguments or results have that is no value, of what an `extern` cannot pass on."""
+    if returned and isinstance(given, int | float | str):
+        return f"an object of type {type(given).__name__} beside tensors"
     if isinstance(given, Owned | Constant | Derived):
         return "a tensor that is not computed from the input"
     if isinstance(given, Value) or (parts := parts_of(given)) is None:
         return ""
-    return next((found for part in parts if (found := besides(part))), "")
+    return next((found for part in parts if (found := besides(part, returned=returned))), "")
 
 
 def flat(given: object) -> Iterator[object]:

@@ -256,7 +256,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         elif len(self.scopes) > 1:
             scope = self.scopes.pop()
             scope.given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
-            scope.others = scope.others or ("returns " + kind if (kind := besides(self.known(result))) else "")
+            more = besides(self.known(result), returned=True)
+            scope.others = scope.others or (f"returns {more}" if more else "")
             for tensor, value, version in self.entered.pop():  # a dropout inside may have given the very tensor
                 if tensor._version == version and all(tensor is not part for part in tensors_in(result)):
                     self.values[id(tensor)] = value

@@ -168,6 +168,8 @@ class Translator:
                 continue
             if isinstance(first, ScopeCall) or (first is not None and first.module is not None):
                 bases.append(self.layouts.view(value).base)
+        made = {value for item in inner.items() for value in item.outputs}  # products that only now are tensors
+        bases = [base for base in bases if base not in made]
         turned = [m for m in inner.members if isinstance(m, Item) and m.operation == "permute" and m.inputs[0] in bases]
         found = []
         for item in turned:

@@ -21,6 +21,8 @@ TEMPERATURES = (10000.0, 100.0, 1000.0, 50.0, 20.0)
 """Those that published networks use."""
 COUNTED = "counted"
 """The positions that are the default."""
+POSITIONS: tuple[str | int, ...] = (COUNTED, "centred", 16, 14, 32)
+"""Those of published networks; a number is the side of a map as whose positions they count those of other maps."""
 
 
 def turned(layouts: Layouts, call: Call) -> None:
@@ -63,7 +65,9 @@ def numbers_of(layouts: Layouts, given: object) -> torch.Tensor | None:
     return given.numbers if isinstance(given, Constant | Derived) else None
 
 
-def said(numbers: torch.Tensor, sizes: tuple[int, ...], halves: bool) -> tuple[tuple[int, ...], float, str] | None:
+def said(
+    numbers: torch.Tensor, sizes: tuple[int, ...], halves: bool
+) -> tuple[tuple[int, ...], float, str | int] | None:
     """The sizes of the map, the temperature and the kind of positions that give these sines, followed by these cosines.
 
     None if none do.
@@ -78,7 +82,7 @@ def said(numbers: torch.Tensor, sizes: tuple[int, ...], halves: bool) -> tuple[t
         places = slice(0, pairs) if halves else slice(0, None, 2)
         one[:, places] = 1
         given = {"heads": 1, "pairs": "halves" if halves else "neighbours"}
-        for positions, temperature in product((COUNTED, "centred"), TEMPERATURES):
+        for positions, temperature in product(POSITIONS, TEMPERATURES):
             turned_by = {**given, "temperature": temperature, "positions": positions}
             result = computed_by("rotary", turned_by, one)[0].flatten(1).T
             sines = result[:, pairs:] if halves else result[:, 1::2]

@@ -112,3 +112,25 @@ class Telling(nn.Module):
 def test_no_extern_is_called_without_its_tensors() -> None:
     with pytest.raises(ImportRefused, match="it is called with a tensor that is not computed from the input"):
         from_module(Telling(), (3, 8, 8))
+
+
+class Counting(nn.Module):
+    """A module that returns a number beside its tensor."""
+
+    def forward(self, x):
+        return torch.erf(x), x.shape[-1]
+
+
+class Counted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.counting = nn.Conv2d(3, 3, 1), Counting()
+
+    def forward(self, x):
+        x, count = self.counting(self.conv(x))
+        return x / count
+
+
+def test_no_extern_returns_numbers_beside_its_tensors() -> None:
+    with pytest.raises(ImportRefused, match="it returns an object of type int beside tensors"):
+        from_module(Counted(), (3, 8, 8))

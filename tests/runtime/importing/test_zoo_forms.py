@@ -148,9 +148,83 @@ def test_keys_that_heads_share_are_repeated() -> None:
     assert "attend(4)" in found.text and "H = 16" in found.text
 
 
-def test_angles_of_centred_positions_are_recognised() -> None:
-    at = [((torch.arange(n) + 0.5) / n * 2 - 1) * 2 * math.pi for n in (3, 5)]
+CENTRED = [((torch.arange(n) + 0.5) / n * 2 - 1) * 2 * math.pi for n in (3, 5)]
+FITTED = [torch.arange(n) * 16 / n for n in (3, 5)]
+
+
+@pytest.mark.parametrize(("at", "positions"), [(CENTRED, "centred"), (FITTED, 16)], ids=["centred", "fitted"])
+def test_angles_of_other_positions_are_recognised(at: list[Tensor], positions: object) -> None:
     waves = 100 ** (torch.arange(4) / 4)
     angles = torch.cat([part[..., None] / waves for part in torch.meshgrid(*at, indexing="ij")], -1).flatten(0, 1)
     numbers = torch.cat([angles.repeat(1, 2).sin(), angles.repeat(1, 2).cos()], -1)
-    assert said(numbers, (15,), halves=True) == ((3, 5), 100.0, "centred")
+    assert said(numbers, (15,), halves=True) == ((3, 5), 100.0, positions)
+
+
+class Affine(nn.Module):
+    """As ResMLP's: a factor and a summand of each channel, in one call."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.alpha, self.beta = nn.Parameter(torch.rand(1, 1, width)), nn.Parameter(torch.rand(1, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.beta, self.alpha, x)
+
+
+class AffineTokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.fc = nn.Conv2d(3, 8, 4, 4), Affine(8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.stem(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_a_product_and_a_sum_in_one_call_are_two_operations() -> None:
+    found = from_module(AffineTokens(), (3, 16, 16), extern=False)
+    assert "norm.alpha" in found.state and found.text.count("parameter(") + found.text.count("scale") == 2
+
+
+class PaddedChannels(nn.Module):
+    """A shortcut that pads the channels with zeros, and a column of ones behind tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(8, 16, 3, 2, 1), nn.Linear(17, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)))
+        return self.fc(F.pad(x.flatten(2).transpose(1, 2), (0, 1), value=1.0))
+
+
+def test_channels_are_padded_by_what_is_put_beside_them() -> None:
+    found = from_module(nn.Sequential(nn.Conv2d(3, 8, 1), PaddedChannels()), (3, 16, 16), extern=False)
+    assert "rescale(0, 1)" in found.text.replace("offset = ", "") and "H = 16" in found.text
+
+
+class Squeeze(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.act, self.fc2 = nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class GlobalContext(nn.Module):
+    """The mean of positions by weights of their own, a product of matrices, goes through a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_attn, self.mlp = nn.Conv2d(8, 1, 1), Squeeze()
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        weights = self.conv_attn(x).reshape(n, 1, h * w).softmax(-1).unsqueeze(3)
+        context = (x.reshape(n, c, h * w).unsqueeze(1) @ weights).view(n, c, 1, 1)
+        return x * self.mlp(context).sigmoid()
+
+
+def test_a_product_of_matrices_goes_through_a_module() -> None:
+    found = from_module(nn.Sequential(nn.Conv2d(3, 8, 1), GlobalContext()), (3, 8, 8), extern=False)
+    assert "matmul" in found.text
