@@ -7,6 +7,7 @@ too much differs.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -289,6 +290,15 @@ class Interpreter:
     def _channel_mean(self, op: Any, path: str, x: Tensor) -> Tensor:
         return x.sum(1, keepdim=True) / x.shape[1]
 
+    def _reduce_mean(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.sum(op.axis + 1, keepdim=True) / x.shape[op.axis + 1]
+
+    def _reduce_sum(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.sum(op.axis + 1, keepdim=True)
+
+    def _reduce_max(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.amax(op.axis + 1, keepdim=True)
+
     def _channel_max(self, op: Any, path: str, x: Tensor) -> Tensor:
         return x.amax(1, keepdim=True)
 
@@ -407,6 +417,29 @@ class Interpreter:
 
     def _exp(self, op: Any, path: str, x: Tensor) -> Tensor:
         return torch.exp(x)
+
+    def _log(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.log(x)
+
+    def _sqrt(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.sqrt(x)
+
+    def _square(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x * x
+
+    def _abs(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x * torch.sign(x).detach()
+
+    def _hardtanh(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.where(x <= op.min, op.min, torch.where(x >= op.max, op.max, x))
+
+    def _clamp(self, op: Any, path: str, x: Tensor) -> Tensor:
+        x = x if op.min is None else torch.where(x < op.min, op.min, x)
+        return x if op.max is None else torch.where(x > op.max, op.max, x)
+
+    def _log_softmax(self, op: Any, path: str, x: Tensor) -> Tensor:
+        x = x - x.detach().amax(op.axis + 1, keepdim=True)
+        return x - torch.exp(x).sum(op.axis + 1, keepdim=True).log()
 
     def _softmax(self, op: Any, path: str, x: Tensor) -> Tensor:
         powers = torch.exp(x - x.detach().amax(op.axis + 1, keepdim=True))
@@ -577,6 +610,9 @@ class Interpreter:
 
     def _sub(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
         return tensors[0] - total(tensors[1:])
+
+    def _div(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        return functools.reduce(lambda a, b: a / b, tensors)
 
     def _maximum(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
         largest = tensors[0]

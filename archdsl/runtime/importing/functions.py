@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from archdsl.dims import DimError
-from archdsl.ops import OPERATIONS, Operation
+from archdsl.ops import OPERATIONS, Operation, aliases
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import FunctionForm
@@ -24,7 +24,7 @@ OPERATIONS_OF = {
     **dict.fromkeys(("add", "iadd", "radd"), "add"),
     **dict.fromkeys(("mul", "imul", "rmul", "multiply"), "mul"),
     **dict.fromkeys(("sub", "isub", "subtract", "rsub"), "sub"),
-    **dict.fromkeys(("div", "truediv", "itruediv", "divide"), "div"),
+    **dict.fromkeys(("div", "truediv", "itruediv", "divide", "true_divide", "rdiv", "rtruediv"), "div"),
     "maximum": "maximum",
     "neg": "neg",
 }
@@ -123,7 +123,7 @@ def as_layer(call: Call, name: str) -> nn.Module:
     """The layer that does what a function does. Raises NoOperation."""
     cls = layer_classes().get(name.replace("_", ""))
     if cls is None or not call.arguments or not isinstance(call.arguments[0], Value):
-        raise NoOperation(f"the language has no operation for the function `{call.name}`")
+        raise NoOperation(aliases.without(f"the function `{call.name}`", plain_name(call)))
     if any(isinstance(part, Owned | Constant) for part in [*call.arguments, *call.named.values()]):
         raise NoOperation(f"`{call.name}` is called with a tensor that is not computed from the input")
     accepted = inspect.signature(cls).parameters
@@ -214,16 +214,20 @@ def interpolate(call: Call) -> Meaning:
     return Meaning(call.inputs[:1], Wording("resize", {"to": SizeOf(spatial), **more}))
 
 
-@handles("hardtanh", "clamp", "clip", "clamp_min")
+@handles("hardtanh", "clamp", "clip", "clamp_min", "clamp_max")
 def clamped(call: Call) -> Meaning:
-    """Numbers cut off below 0, and perhaps above 6."""
-    low, high = {"hardtanh": ("min_val", "max_val"), "clamp_min": ("min", "")}.get(plain_name(call), ("min", "max"))
-    least = argument(call, 1, low, -1 if low == "min_val" else None)
-    most = argument(call, 2, high, 1 if low == "min_val" else None)
-    names = {(0, None): "relu", (0, 6): "relu6"}
-    if (least, most) not in names or len(call.inputs) != 1:
-        raise NoOperation(f"`{call.name}` to other numbers than at least 0, or from 0 to 6")
-    return Meaning(call.inputs, Wording(names[least, most], {}))
+    """Numbers cut off below a limit, above one, or both."""
+    name = plain_name(call)
+    low, high = {"hardtanh": ("min_val", "max_val")}.get(name, ("min", "max"))
+    least = argument(call, 1, low, -1 if name == "hardtanh" else None) if name != "clamp_max" else None
+    most = argument(call, 1 if name == "clamp_max" else 2, high, 1 if name == "hardtanh" else None)
+    limits = {"min": least, "max": most}
+    if len(call.inputs) != 1 or not all(isinstance(limit, int | float | None) for limit in limits.values()):
+        raise NoOperation(f"`{call.name}` to limits that are tensors")
+    if least == 0 and most in (None, 6):
+        return Meaning(call.inputs, Wording("relu" if most is None else "relu6", {}))
+    operation = OPERATIONS["hardtanh" if name == "hardtanh" else "clamp"]
+    return Meaning(call.inputs, Wording(operation.name, without_defaults(operation, limits)))
 
 
 class PerRun(tuple[int, ...]):

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from archdsl.dims import DimError
-from archdsl.ops import OPERATIONS, Operation, helpers
+from archdsl.ops import OPERATIONS, Operation, aliases, helpers
 from archdsl.ops.base import Example, Rules, Shape
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import Argument, ModuleForm
@@ -180,7 +180,7 @@ def said(
         return _foreign(module, FOREIGN[name], shapes)
     candidates = by_constructor().get(constructor_name(module), ())
     if not candidates:
-        raise NoOperation(f"the language has no operation for the layer {type(module).__name__}")
+        raise NoOperation(aliases.without(f"the layer {type(module).__name__}", type(module).__name__))
     found, reasons = [], []
     for cls in candidates:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TypeAlias
 
+from archdsl.ops import aliases
 from archdsl.runtime.importing.biases import affine, computed
 from archdsl.runtime.importing.fixed import with_positions
 from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name, shape_of
@@ -29,10 +30,10 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
     if more and more != {"alpha": 1}:
         raise NoOperation(f"`{call.name}` with {', '.join(f'`{k}`' for k in more)}")
     parts = [*call.arguments, *(call.named[k] for k in ("input", "other") if k in call.named)][:2]
-    if plain_name(call) == "rsub":
+    if plain_name(call).startswith("r"):
         parts.reverse()
     tensors = [part for part in parts if isinstance(part, Value)]
-    if len(tensors) == 2 and operation != "div":
+    if len(tensors) == 2:
         merge(layouts, call, operation, tensors[0], tensors[1])
         return
     others = [part for part in parts if not isinstance(part, Value)]
@@ -49,16 +50,39 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
 MERGERS.update(dict.fromkeys(OPERATIONS_OF, arithmetic))
 
 
+EXPONENTS = {"square": 2, "sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1}
+POWERS = {0.5: "sqrt", 1: None, 2: "square", 3: "mul", 4: "mul"}
+"""What a tensor to some power is; None: itself."""
+
+
 def power(layouts: Layouts, call: Call) -> None:
-    """The square of a tensor: its product with itself."""
-    tensor = call.inputs[0]
-    if plain_name(call) == "pow" and argument(call, 1, "exponent") != 2:
-        raise NoOperation(f"`{call.name}` with another exponent than 2")
-    view = layouts.view(tensor)
-    emit(layouts, "mul", {}, [view.base, view.base], [layouts.made_like(call.results[0], view)])
+    """A power of a tensor: its square, its root, its product with itself, or one divided by these."""
+    tensor, result = call.inputs[0], call.results[0]
+    exponent = EXPONENTS.get(plain_name(call), argument(call, 1, "exponent"))
+    known = isinstance(exponent, int | float) and abs(exponent) in POWERS and call.arguments[0] is tensor
+    if not known or len(call.inputs) > 1:
+        raise NoOperation(aliases.without(f"`{call.name}` of {' and '.join(map(described, call.arguments))}", "pow"))
+    operation, view = POWERS[abs(exponent)], layouts.view(tensor)
+    if operation is None and exponent > 0:
+        layouts.same(result, tensor)
+        return
+    base, made = view.base, layouts.made_like(result, view)
+    if operation is not None:
+        raised = made if exponent > 0 else Value([*base.shapes], base.dtype)
+        emit(layouts, operation, {}, [base] * (int(abs(exponent)) if operation == "mul" else 1), [raised])
+        base = raised
+    if exponent < 0:
+        emit_quotient(layouts, 1, base, made)
 
 
-MERGERS.update(dict.fromkeys(("pow", "square"), power))
+MERGERS.update(dict.fromkeys(("pow", *EXPONENTS), power))
+
+
+def emit_quotient(layouts: Layouts, number: Number, divisor: Value, made: Value) -> None:
+    """A number divided by a tensor."""
+    constant = Value([*divisor.shapes], divisor.dtype)
+    emit(layouts, "rescale", {"scale": 0, "offset": whole_number(number)}, [divisor], [constant])
+    emit(layouts, "div", {}, [constant, divisor], [made])
 
 
 def described(part: object) -> str:
@@ -85,7 +109,7 @@ def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) 
     order = orders[larger]
     bases = [layouts.ordered(value, order) for value in (one, two)]
     same = len({shape_of(base) for base in bases}) == 1
-    if not same and operation not in ("mul", "add"):
+    if not same and operation not in ("mul", "add", "div"):
         raise NoOperation(f"`{operation}` of tensors of different sizes")
     arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
     emit(layouts, operation, arguments, bases, [layouts.made(result, order)])
@@ -97,6 +121,10 @@ def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]
     if layouts.is_scores(tensor):
         raise NoOperation("arithmetic with scores")
     values = [float(part) for part in parts if isinstance(part, int | float)]
+    if operation == "div" and not isinstance(parts[0], Value):
+        view = layouts.view(tensor)
+        emit_quotient(layouts, values[0], view.base, layouts.made_like(call.results[0], view))
+        return
     try:
         arguments = affine(operation, values[0] if values else 0.0, isinstance(parts[0], Value))
     except NoOperation:

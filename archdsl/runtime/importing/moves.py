@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
+from torch import nn
 
 from archdsl.runtime.importing.functions import PerRun, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
@@ -16,7 +17,6 @@ from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     Atom,
     Axis,
-    Order,
     View,
     axis_of,
     divided,
@@ -26,7 +26,6 @@ from archdsl.runtime.importing.views import (
     permuted,
     reshaped,
     sizes_of,
-    whole,
 )
 
 Mover: TypeAlias = Callable[[Layouts, Call], None]
@@ -232,54 +231,7 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
     return part(view, axis, made)
 
 
-# ---------------------------------------------------------------- means and maxima
-
-
-@moves("mean", "amax", "max")
-def mean(layouts: Layouts, call: Call) -> None:
-    """The mean, or the maximum, over all positions, or over the channels."""
-    tensor, result = call.inputs[0], call.results[0]
-    axes = argument(call, 1, "dim", call.named.get("axis"))
-    if not isinstance(axes, int | tuple | None):
-        raise NoOperation(f"`{call.name}` of two tensors")
-    rank = len(tensor.shapes[0])
-    chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
-    if (stacked := layouts.stacks.get(tensor)) is not None and plain_name(call) == "mean" and chosen == {0}:
-        averaged(layouts, stacked, result)
-        return
-    order = layouts.order(tensor)
-    if rank > 2 and order == (*range(rank - 1),) and chosen == {*range(1, rank - 1)}:  # the channels are last
-        order = (*range(1, rank - 1), 0)
-    base = layouts.ordered(tensor, order)
-    positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
-    if positions and chosen == {order.index(0) + 1}:
-        over_channels(layouts, call, base, order)
-        return
-    if chosen != positions and len(chosen) == 1 and tensor.shapes[0][min(chosen)] <= FEW:
-        over_few(layouts, call, min(chosen), "mean" if plain_name(call) == "mean" else "maximum")
-        return
-    if chosen != positions or not positions:
-        shown = ", ".join(map(str, sorted(chosen)))
-        raise NoOperation(f"`{call.name}` over the axes {shown}; the language has that over all positions")
-    channels = sizes_of(base)[:2]
-    ones = [(1,) * len(base.shapes)] * len(positions)
-    made = Value(shapes_of([*channels, *ones]), base.dtype)
-    emit(layouts, "global_avgpool" if plain_name(call) == "mean" else "global_maxpool", {}, [base], [made])
-    if len(result.shapes[0]) == rank:
-        layouts.set(result, permuted(whole(made), [0, *(axis + 1 for axis in order)]))
-    else:
-        layouts.set(result, View(made, (axis_of(made, 0), axis_of(made, 1))))
-
-
-def over_channels(layouts: Layouts, call: Call, base: Value, order: Order) -> None:
-    """The mean, or the maximum, over the channels: a map of one channel."""
-    result = call.results[0]
-    made = Value([(shape[0], 1, *shape[2:]) for shape in base.shapes], base.dtype)
-    emit(layouts, "channel_mean" if plain_name(call) == "mean" else "channel_max", {}, [base], [made])
-    view = permuted(whole(made), (0, *(axis + 1 for axis in order)))
-    kept = len(result.shapes[0]) == len(order) + 1
-    axes = [axis for i, axis in enumerate(view.axes) if kept or i != 1 + order.index(0)]
-    layouts.set(result, View(made, tuple(axes)))
+# ---------------------------------------------------------------- padding with -inf
 
 
 def lowest(layouts: Layouts, call: Call) -> bool:
@@ -352,49 +304,15 @@ def stack(layouts: Layouts, call: Call) -> None:
     layouts.set(result, View(made, (axis_of(made, 0), *one[: axis - 1], new, *one[axis - 1 :])))
 
 
-@moves("sum")
-def added(layouts: Layouts, call: Call) -> None:
-    """The sum over a short axis: of its elements."""
-    axis = argument(call, 1, "dim")
-    axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-    if not isinstance(axis, int) or call.named.get("keepdim"):
-        raise NoOperation("`sum` over an axis")
-    over_few(layouts, call, axis % len(call.inputs[0].shapes[0]), "add")
-
-
-def over_few(layouts: Layouts, call: Call, axis: int, operation: str) -> None:
-    """A merge of the elements of a short axis."""
-    tensor, result = call.inputs[0], call.results[0]
-    many = tensor.shapes[0][axis]
-    if many > FEW:
-        raise NoOperation(f"`{call.name}` over an axis of {many}; the language has that over all positions")
-    views = divide(layouts, layouts.view(tensor), axis, [1] * many)
-    if views is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
-        views = divide(layouts, settled, axis, [1] * many)
-    if views is None:
-        raise NoOperation(f"`{call.name}` over a part of an axis")
-    first = views[0]
-    made = Value([*first.base.shapes], first.base.dtype)
-    emit(layouts, operation, {}, [view.base for view in views], [made])
-    kept = len(result.shapes[0]) == len(tensor.shapes[0])
-    axes = [() if i == axis else a for i, a in enumerate(first.axes) if kept or i != axis]
-    layouts.set(result, View(made, tuple(axes)))
-
-
-def averaged(layouts: Layouts, tensors: Sequence[Value], result: Value) -> None:
-    """The mean of tensors, element by element."""
-    order = layouts.order(tensors[0])
-    emit(layouts, "mean", {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
-
-
-@moves("softmax")
+@moves("softmax", "log_softmax")
 def softmax(layouts: Layouts, call: Call) -> None:
-    """A softmax over one axis."""
+    """A softmax over one axis, or its logarithm."""
     tensor, result = call.inputs[0], call.results[0]
     module = call.module
-    given = module.dim if isinstance(module, torch.nn.Softmax) else argument(call, 1, "dim")
+    given = module.dim if module is not None else argument(call, 1, "dim")
+    operation = "log_softmax" if "log" in call.name.lower() or isinstance(module, nn.LogSoftmax) else "softmax"
     if given is None:
-        raise NoOperation("`softmax` without an axis")
+        raise NoOperation(f"`{operation}` without an axis")
     axis = given % len(tensor.shapes[0])
     view = layouts.view(tensor)
     row = view.axes[axis]
@@ -402,15 +320,15 @@ def softmax(layouts: Layouts, call: Call) -> None:
     if not whole_axis:
         found = layouts.settle(view)
         if found is None or order_of(found) is None:
-            raise NoOperation("`softmax` over a part of an axis")
+            raise NoOperation(f"`{operation}` over a part of an axis")
         view = found
         row = view.axes[axis]
     if not row or row[0].axis == 0:
-        raise NoOperation("`softmax` over an axis of one element, or over the batch")
+        raise NoOperation(f"`{operation}` over an axis of one element, or over the batch")
     at = row[0].axis - 1
     path = call.path if module is not None else ""
     made = layouts.made_like(result, view)
-    layouts.add(Item("softmax", {"axis": at} if at else {}, [view.base], [made], path))
+    layouts.add(Item(operation, {"axis": at} if at else {}, [view.base], [made], path))
 
 
 __all__ = ["MOVERS", "emit", "moves", "one_of", "order_of", "shape_of", "sliced"]

@@ -135,10 +135,14 @@ def compare_if_it_runs(module: nn.Module, built: nn.Module, sizes: list[Size]) -
         given = [*tensors_in(module(*arranged(module, inputs_of(sizes, 2))))]
     except Exception:  # whatever a module of others raises
         return False
-    if not all(bool(tensor.isfinite().all()) for tensor in given):
+    if not are_numbers(given):
         return False
     compare(module, built, sizes, 2, given)
     return True
+
+
+def are_numbers(tensors: Sequence[torch.Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def inputs_of(sizes: list[Size], batch: int) -> list[torch.Tensor]:
@@ -166,6 +170,11 @@ def compare(
     """Raises ImportRefused unless two modules give the same at these sizes; `wanted` is what the first one gives."""
     inputs = inputs_of(sizes, batch)
     wanted = list(tensors_in(module(*arranged(module, inputs)))) if wanted is None else wanted
+    if not are_numbers(wanted):  # a logarithm or a root of numbers below 0
+        inputs = [x.abs() + 0.1 for x in inputs]
+        wanted = list(tensors_in(module(*arranged(module, inputs))))
+        if not are_numbers(wanted):
+            raise ImportRefused(f"its outputs on random input at {sizes} are nan or infinite: nothing can be compared")
     try:
         given = list(tensors_in(built(*inputs)))
     except Exception as error:  # an extern is the user's code

@@ -19,6 +19,7 @@ from archdsl.runtime.importing.functions import (
     HANDLERS,
     Meaning,
     as_layer,
+    element_functions,
     meaning,
     plain_name,
     shape_of,
@@ -34,6 +35,7 @@ from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.padding import ZERO_PADS
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
+from archdsl.runtime.importing.reducing import REDUCERS
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.turning import turned
@@ -73,7 +75,7 @@ def complete(root: Scope, recording: Recording) -> None:
         known |= set(item.outputs)
 
 
-WAYS = {**MOVERS, **MERGERS, **ATTENDERS}
+WAYS = {**MOVERS, **REDUCERS, **MERGERS, **ATTENDERS}
 """How functions are said that work on views of tensors, by their names."""
 DIGITS = 12
 """The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
@@ -95,6 +97,12 @@ def nameless(members: list[Item | Scope]) -> list[Item | Scope]:
 def plain(arguments: Mapping[str, object]) -> dict[str, object]:
     """Arguments without the rounding errors of Python's arithmetic."""
     return {name: float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v for name, v in arguments.items()}
+
+
+def is_function(call: Call) -> bool:
+    """Whether a call is of a function that is no layer."""
+    name = plain_name(call)
+    return call.module is None and (name in HANDLERS or name in element_functions())
 
 
 class Translator:
@@ -271,7 +279,7 @@ class Translator:
             layouts.add(Item("identity", {}, [view.base], [layouts.made_like(call.results[0], view)], call.path))
         elif isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
-        elif isinstance(call.module, ZERO_PADS | nn.Softmax):
+        elif isinstance(call.module, ZERO_PADS | nn.Softmax | nn.LogSoftmax):
             MOVERS["pad" if isinstance(call.module, ZERO_PADS) else "softmax"](layouts, call)
         elif call.name == "helper apply_rot_embed_cat":
             turned(layouts, call)
@@ -322,13 +330,11 @@ class Translator:
             return False
         view = layouts.view(call.inputs[0])
         order = order_of(view)
-        if order is not None and order in ((*range(len(order)),), channels_last(len(order))):
+        usual = order is not None and order in ((*range(len(order)),), channels_last(len(order)))
+        if usual and not is_function(call):
             return False
         try:
-            layer = call.module if call.module is not None else as_layer(call, plain_name(call))
-            if any(True for _ in layer.state_dict()):
-                return False
-            found = layers.said(layer, (shape_of(view.base),), (shape_of(view.base),))
+            found = self.of_each(call, (shape_of(view.base),))
         except NoOperation:
             return False
         if found is None:
@@ -340,6 +346,20 @@ class Translator:
         made = layouts.made_like(call.results[0], view)
         layouts.add(Item(found.operation, found.arguments, [view.base], [made], call.path if call.module else ""))
         return True
+
+    def of_each(self, call: Call, shapes: tuple[tuple[int, ...], ...]) -> Wording | None:
+        """The operation of a layer or function, for tensors of these sizes; None for the identity.
+
+        Raises NoOperation, also for a layer with weights.
+        """
+        name = plain_name(call)
+        if is_function(call):
+            meant = meaning(call)
+            return meant.steps[0] if meant.steps else None
+        layer = call.module if call.module is not None else as_layer(call, name)
+        if any(True for _ in layer.state_dict()):
+            raise NoOperation(f"{call.name} has weights")
+        return layers.said(layer, shapes, shapes)
 
     def at_positions(self, call: Call) -> bool:
         """Whether a call computes each position from its channels, which are last, for any view of the positions."""
