@@ -665,11 +665,11 @@ class Interpreter:
             for axis, factor in enumerate(factors, 2):
                 x = x.repeat_interleave(factor, axis)
             return x
-        return resized(x, [n * f for n, f in zip(x.shape[2:], factors, strict=True)], op.mode)
+        return resized(x, [n * f for n, f in zip(x.shape[2:], factors, strict=True)], op.mode, op.align_corners)
 
     def _resize(self, op: Any, path: str, x: Tensor) -> Tensor:
         to = [dims.evaluate(d, self.sizes) for d in each(op.to, x.ndim - 2)]
-        return resized(x, to, op.mode)
+        return resized(x, to, op.mode, op.align_corners)
 
     def _pixel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel c · r^rank + k moves to position k of each cell, counted row by row."""
@@ -821,8 +821,20 @@ def pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str, value: fl
     return x.index_select(axis, torch.tensor(taken))
 
 
-def resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
-    """Copies (`nearest`), or interpolation without aligned corners; linear along each axis under any of its names."""
+def resized(x: Tensor, size: Sequence[int], mode: str, aligned: bool) -> Tensor:
+    """Copies (`nearest`), or interpolation; linear along each axis under any of its names.
+
+    Linear interpolation between aligned corners is made of the two neighbours of each position.
+    """
+    if aligned and mode != "bicubic":
+        for axis, to in enumerate(size, 2):
+            n = x.shape[axis]
+            places = [i * (n - 1) / (to - 1) if to > 1 else 0.0 for i in range(to)]
+            low = torch.tensor([min(int(place), n - 1) for place in places])
+            rest = torch.tensor(places, dtype=x.dtype) - low
+            rest = rest.reshape(-1, *(1 for _ in x.shape[axis + 1 :]))
+            x = x.index_select(axis, low) * (1 - rest) + x.index_select(axis, (low + 1).clamp(max=n - 1)) * rest
+        return x
     if mode == "nearest":
         for axis, to in enumerate(size, 2):
             n = x.shape[axis]
@@ -830,7 +842,7 @@ def resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
         return x
     if mode != "bicubic":
         mode = ("linear", "bilinear", "trilinear")[x.ndim - 3]
-    return F.interpolate(x, size=tuple(size), mode=mode)
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=aligned)
 
 
 def cell(k: int, r: int, axes: int) -> tuple[slice, ...]:

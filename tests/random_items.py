@@ -436,6 +436,8 @@ class Items:
             lambda: self.call("pad", self.size(0, 2), mode=random.choice(edges[1:])),
             lambda: self.call("upsample", random.choice(["2", "1", self.size(1, 2)]), mode=mode),
             lambda: self.call("upsample", random.choice(["2", self.size(1, 2)]), mode="bilinear"),
+            lambda: self.call("upsample", "2", mode="bilinear", align_corners=self.switch(names)),
+            lambda: self.call("resize", self.size(3, 7), align_corners=self.switch(names)),
             lambda: self.call("resize", random.choice(["4", self.size(3, 7)]), mode=mode),
             lambda: f"resize([{', '.join(random.choice(['4', '5', 'base']) for _ in range(self.rank))}])",
             lambda: self.call("resize", random.choice(["it.size", *(f"{x}.size" for x in names.labels)]), mode=mode),

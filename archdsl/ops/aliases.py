@@ -53,7 +53,6 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
         "vdim": "leave it out: the channels of the values are inferred",
         "embed_dim": "leave it out: input sizes are inferred",
         "batch_first": "leave it out: the compiler chooses the layout",
-        "align_corners": "leave it out: `align_corners` is always false",
         "inplace": "leave it out: the compiler chooses in-place operations",
     }
 )
@@ -92,8 +91,11 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("lstm", "gru", "rnn", "lstmcell", "grucell", "bilstm", "convlstm"), _RECURRENT),
         **dict.fromkeys(("transformer", "transformerencoder", "transformerdecoder"), _TRANSFORMER),
         **dict.fromkeys(("transformerencoderlayer", "transformerdecoderlayer"), _TRANSFORMER),
-        **dict.fromkeys(("maxunpool", "unpool", "unpooling", "maxunpooling"), _UNPOOL),
-        **dict.fromkeys(("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand"), _RANDOM),
+        **dict.fromkeys(("maxunpool", "unpool", "unpooling", "maxunpooling", "maxpool2dwithindices"), _UNPOOL),
+        **dict.fromkeys(
+            ("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand", "randnlike"), _RANDOM
+        ),
+        **dict.fromkeys(("randnlike", "randlike", "normal", "bernoulli", "rsample"), _RANDOM),
         **dict.fromkeys(("embedding", "embed", "positionalembedding"), _TABLE),
         "grid": "`grid(7) { … }` has a body, which meets sparse grids of a map; `maps` makes a map of tokens",
         "windows": "`windows(7) { … }` has a body, which meets each window of a map as a sample of its own",

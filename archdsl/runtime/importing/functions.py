@@ -206,12 +206,31 @@ def interpolate(call: Call) -> Meaning:
         again = call.again[1]
     if size is None or size == again or not call.again:
         return layer_function(call, "interpolate")
-    if call.named.get("align_corners"):
-        raise NoOperation("`resize` has nothing for `align_corners` = True")
-    mode = call.named.get("mode", "nearest")
+    mode, corners = argument(call, 3, "mode", "nearest"), bool(argument(call, 4, "align_corners"))
     spatial = [shape[2:] for shape in call.results[0].shapes]
     more = {} if mode == default_of(OPERATIONS["resize"], "mode") else {"mode": mode}
+    more |= {"align_corners": True} if corners else {}
     return Meaning(call.inputs[:1], Wording("resize", {"to": SizeOf(spatial), **more}))
+
+
+def each_axis(given: Any, rank: int) -> tuple[Any, ...]:
+    """One number for each axis."""
+    found = given if isinstance(given, tuple) else (given,)
+    return found * rank if len(found) == 1 else found
+
+
+@handles(*(f"{kind}_pool{rank}d" for kind in ("avg", "max") for rank in (1, 2, 3)))
+def pool(call: Call) -> Meaning:
+    """A pooling; one whose window is the whole map, whatever its size, is over all positions."""
+    maps = [shape[2:] for shape in call.inputs[0].shapes]
+    windows = [argument(call, 1, "kernel_size")]
+    if len(call.again) > 1 or "kernel_size" in call.again_named:
+        windows.append(call.again[1] if len(call.again) > 1 else call.again_named["kernel_size"])
+    sizes = [each_axis(window, len(maps[0])) for window in windows]
+    padding = {*each_axis(argument(call, 3, "padding", 0), len(maps[0]))}
+    if sizes == maps and len(set(maps)) > 1 and padding == {0}:
+        return Meaning(call.inputs[:1], Wording(f"global_{plain_name(call)[:3]}pool", {}))
+    return layer_function(call, plain_name(call))
 
 
 @handles("hardtanh", "clamp", "clip", "clamp_min", "clamp_max")

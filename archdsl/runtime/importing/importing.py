@@ -12,6 +12,7 @@ from torch import nn
 from archdsl.common.units import counted
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
+from archdsl.runtime.importing.inputs import input_names
 from archdsl.runtime.importing.layers import is_layer, recorded_layers, snake_case
 from archdsl.runtime.importing.making import Made, watching, wrong_arguments, wrong_inputs
 from archdsl.runtime.importing.outside import Extern, declare
@@ -62,7 +63,10 @@ def from_module(
     module.eval()
     try:
         made = ({} if made is None else made) if extern else None
-        return Import(module, sizes, identifier(name or type(module).__name__), source, made, fixed).run()
+        named = identifier(name or type(module).__name__)
+        if named in {*input_names(module, len(sizes)), "image", "signal", "volume"}:
+            named += "_model"
+        return Import(module, sizes, named, source, made, fixed).run()
     finally:
         for part, training in modes.items():
             part.training = training
@@ -194,6 +198,11 @@ class Import:
             recording, outputs = trained, trained.outputs[: len(evaluated.outputs)]
         text, externs = spec(recording, outputs, self.name, self.source, free, self.made)
         notes = [note for extern in externs for note in extern_notes(extern)]
+        notes += [
+            f"its output {name} is one number for each sample, which the spec gives an axis of size 1"
+            for name, value in outputs
+            if not shape_of(value)
+        ]
         found = prove(self.name, text, notes, self.module, self.sizes, others, why, packages(externs))
         found.externs = externs
         return found
@@ -249,7 +258,8 @@ def spec(
     rewrite(network)
     externs = declare([*network.root.items()], {name})
     network.inputs = [(said_name(n, shape_of(v), len(network.inputs)), v) for n, v in network.inputs]
-    inputs = [input_name for input_name, _ in network.inputs]
+    names = {value: input_name for input_name, value in network.inputs}
+    inputs = [names[value] for value in network.root.inputs]  # in the order in which they are used
     every = [*network.outputs, *network.training]
     body = structure(network.root, inputs, every if len(every) > 1 else None)
     blocks = Blocks(externs=externs)

@@ -52,6 +52,8 @@ class Layouts:
         """The parts of tensors that were split in the module that runs."""
         self.held: dict[object, Value] = {}
         """The parameters that the module that runs has used, by their keys and sizes."""
+        self.repeated: dict[Value, Value] = {}
+        """Tensors that are others repeated along axes."""
         self.stacks: dict[Value, list[Value]] = {}
         """Tensors along a new first axis."""
         self.lowered: dict[Value, tuple[Value, tuple[tuple[int, int], ...]]] = {}

@@ -41,8 +41,8 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
         number(layouts, call, operation, parts)
     elif len(tensors) == 1 and operation == "add" and with_positions(layouts, call, tensors[0], others[0]):
         return
-    elif len(tensors) == 1 and isinstance(others[0], Owned | Derived) and operation in ("add", "mul"):
-        with_parameter(layouts, call, operation, tensors[0], others[0])
+    elif len(tensors) == 1 and isinstance(others[0], Owned | Derived) and operation in LEARNED:
+        with_parameter(layouts, call, operation, parts)
     else:
         raise NoOperation(f"`{operation}` of {' and '.join(map(described, parts))}")
 
@@ -89,7 +89,7 @@ def described(part: object) -> str:
     if isinstance(part, Owned):
         return f"the parameter or buffer `{part.key}`"
     if isinstance(part, Constant):
-        return "a tensor that is not computed from the input"
+        return "a tensor that is not computed from the input (make it a buffer: `register_buffer`)"
     if isinstance(part, Derived):
         return "a tensor that is computed from parameters alone"
     return "a tensor" if isinstance(part, Value) else repr(part)
@@ -109,10 +109,18 @@ def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) 
     order = orders[larger]
     bases = [layouts.ordered(value, order) for value in (one, two)]
     same = len({shape_of(base) for base in bases}) == 1
+    if operation == "sub" and not same:  # `sub` repeats nothing
+        operation, bases[1] = "add", negated(layouts, bases[1])
     if not same and operation not in ("mul", "add", "div"):
         raise NoOperation(f"`{operation}` of tensors of different sizes")
     arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
     emit(layouts, operation, arguments, bases, [layouts.made(result, order)])
+
+
+def negated(layouts: Layouts, tensor: Value) -> Value:
+    made = Value([*tensor.shapes], tensor.dtype)
+    emit(layouts, "rescale", {"scale": -1}, [tensor], [made])
+    return made
 
 
 def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]) -> None:
@@ -146,8 +154,14 @@ def whole_number(value: Number) -> Number:
     return int(value) if float(value).is_integer() else value
 
 
-def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, owned: Owned | Derived) -> None:
-    """A learned factor of each channel, or a learned tensor that is added or multiplied."""
+LEARNED = ("add", "mul", "sub", "div")
+"""The arithmetic of tensors with parameters."""
+
+
+def with_parameter(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]) -> None:
+    """A learned factor of each channel, or a learned tensor that is added, multiplied, subtracted or a divisor."""
+    tensor, owned = sorted(parts, key=lambda part: not isinstance(part, Value))
+    assert isinstance(tensor, Value) and isinstance(owned, Owned | Derived)
     base, order = layouts.place(tensor)
     result = call.results[0]
     if result.shapes != tensor.shapes:
@@ -161,8 +175,11 @@ def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, 
             return
     learned = computed(layouts, owned, order, base, call)
     same = shape_of(learned) == shape_of(base)
+    inputs = [base, learned] if parts[0] is tensor or operation in ("add", "mul") else [learned, base]
+    if operation == "sub" and not same:  # `sub` repeats nothing
+        operation, inputs[1] = "add", negated(layouts, inputs[1])
     arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
-    emit(layouts, operation, arguments, [base, learned], [layouts.made(result, order)])
+    emit(layouts, operation, arguments, inputs, [layouts.made(result, order)])
 
 
 def concat(layouts: Layouts, call: Call) -> None:

@@ -26,6 +26,7 @@ from archdsl.runtime.importing.views import (
     permuted,
     reshaped,
     sizes_of,
+    whole,
 )
 
 Mover: TypeAlias = Callable[[Layouts, Call], None]
@@ -62,8 +63,20 @@ def reshape(layouts: Layouts, call: Call) -> None:
     if found is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
         found = reshaped(settled, sizes)
     if found is None:
-        raise NoOperation(f"`{call.name}` mixes axes: {list(tensor.shapes[0])} to {list(result.shapes[0])}")
+        found = mixed(layouts, call)
     layouts.set(result, found)
+
+
+def mixed(layouts: Layouts, call: Call) -> View:
+    """A reshape that takes numbers of several axes together otherwise than these lie. Raises NoOperation."""
+    tensor, result = call.inputs[0], call.results[0]
+    batch, *sizes = sizes_of(result)
+    if batch != sizes_of(tensor)[0] or any(len(set(size)) > 1 for size in sizes) or not sizes:
+        raise NoOperation(f"`{call.name}` mixes axes: {list(tensor.shapes[0])} to {list(result.shapes[0])}")
+    base = layouts.ordered(tensor)
+    made = Value([*result.shapes], result.dtype)
+    emit(layouts, "reshape", {"sizes": tuple(size[0] for size in sizes)}, [base], [made])
+    return whole(made)
 
 
 @moves("permute", "transpose", "movedim", "swapaxes", "moveaxis", "T", "mT", "t", "swapdims")
@@ -311,9 +324,10 @@ def softmax(layouts: Layouts, call: Call) -> None:
     module = call.module
     given = module.dim if module is not None else argument(call, 1, "dim")
     operation = "log_softmax" if "log" in call.name.lower() or isinstance(module, nn.LogSoftmax) else "softmax"
-    if given is None:
-        raise NoOperation(f"`{operation}` without an axis")
-    axis = given % len(tensor.shapes[0])
+    rank = len(tensor.shapes[0])
+    if given is None:  # as PyTorch chooses it, with a warning
+        given = 0 if rank in (0, 1, 3) else 1
+    axis = given % rank
     view = layouts.view(tensor)
     row = view.axes[axis]
     whole_axis = len(row) == 1 and row == axis_of(view.base, row[0].axis)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+from torch import nn
+from torch.nn.modules import padding
 
 from archdsl.runtime.importing.functions import PerRun, argument
 from archdsl.runtime.importing.layers import NoOperation
@@ -15,7 +16,13 @@ from archdsl.runtime.importing.regions import ROLL
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import permuted, sizes_of, whole
 
-ZERO_PADS = torch.nn.ZeroPad1d | torch.nn.ZeroPad2d | torch.nn.ZeroPad3d
+PADS: dict[type[nn.Module], str] = {
+    padding._ConstantPadNd: "constant",
+    padding._ReflectionPadNd: "reflect",
+    padding._ReplicationPadNd: "replicate",
+    padding._CircularPadNd: "circular",
+}
+"""The mode of each layer that pads; those with zeros pad with a constant, too."""
 PAD_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
@@ -26,8 +33,9 @@ def pad(layouts: Layouts, call: Call) -> None:
     if call.module is None and (call.again or call.again_named):
         amounts.append(call.again[1] if len(call.again) > 1 else call.again_named["pad"])
     mode, value = argument(call, 2, "mode", "constant"), argument(call, 3, "value", 0)
-    if isinstance(call.module, ZERO_PADS):
-        amounts, mode, value = [call.module.padding], "constant", 0
+    if (layer := call.module) is not None:
+        amounts, value = [layer.padding], getattr(layer, "value", 0)
+        mode = next(mode for cls, mode in PADS.items() if isinstance(layer, cls))
     if all(n == 0 for given in amounts for n in given):
         layouts.same(call.results[0], call.inputs[0])
         return
@@ -45,6 +53,13 @@ def pad(layouts: Layouts, call: Call) -> None:
         layouts.views[call.results[0]] = layouts.view(call.results[0])
         return
     lowest_end = min(n for pairs in ends for pair in pairs for n in pair)
+    channels = {pairs[0] for pairs in ends}
+    if not value and mode == "constant" and len(channels) == 1 and max(ends[0][0]) > 0 and min(ends[0][0]) >= 0:
+        base = with_zeros(layouts, base, ends[0][0])
+        ends = [[(0, 0), *pairs[1:]] for pairs in ends]
+        if not any(n for pairs in ends for pair in pairs for n in pair):
+            layouts.views[call.results[0]] = permuted(whole(base), (0, *(axis + 1 for axis in order)))
+            return
     if (value or 0) != 0 or mode not in PAD_MODES or any(pairs[0] != (0, 0) for pairs in ends):
         raise NoOperation(
             f"`pad` by {list(amounts[0])}; the language pads positions, with zeros or by their neighbours"
@@ -59,6 +74,32 @@ def pad(layouts: Layouts, call: Call) -> None:
     if mode != "constant":
         arguments["mode"] = PAD_MODES[mode]
     emit(layouts, "pad", arguments, [base], [layouts.made(call.results[0], order)])
+
+
+def with_zeros(layouts: Layouts, base: Value, ends: tuple[int, int]) -> Value:
+    """A tensor with channels of zeros before and behind its own."""
+    parts = [zeros(layouts, base, ends[0]), base, zeros(layouts, base, ends[1])]
+    given = [part for part in parts if part is not None]
+    batch, channels, *rest = sizes_of(base)
+    made = Value(shapes_of([batch, tuple(n + sum(ends) for n in channels), *rest]), base.dtype)
+    emit(layouts, "concat", {}, given, [made])
+    return made
+
+
+def zeros(layouts: Layouts, base: Value, count: int) -> Value | None:
+    """Channels of zeros, with the positions of a tensor: its own channels, times 0. None without any."""
+    batch, channels, *rest = sizes_of(base)
+    if not count:
+        return None
+    if count > channels[0]:
+        raise NoOperation(f"`pad` by {count} channels of a tensor that has {channels[0]}")
+    taken = base
+    if count < channels[0]:
+        taken = Value(shapes_of([batch, (count,) * len(batch), *rest]), base.dtype)
+        emit(layouts, "slice", {"start": 0, "stop": count}, [base], [taken])
+    made = Value([*taken.shapes], base.dtype)
+    emit(layouts, "rescale", {"scale": 0}, [taken], [made])
+    return made
 
 
 def cropped(

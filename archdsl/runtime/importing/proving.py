@@ -14,7 +14,7 @@ from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.runtime.importing.inputs import arranged
 from archdsl.runtime.importing.outside import Extern
-from archdsl.runtime.importing.recording import tensors_in
+from archdsl.runtime.importing.recording import called_with, own_tensors, tensors_in
 from archdsl.runtime.loading import load
 from archdsl.runtime.refusal import ImportRefused
 
@@ -77,12 +77,8 @@ def prove(
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise ImportRefused(f"its spec cannot be loaded: {first}") from error
     state, mine = module.state_dict(), built.state_dict()
-    unused = [key for key in state if key not in mine]
-    if unused:
-        more = f" and {len(unused) - 1} more" if unused[1:] else ""
-        if same := other_key(module, unused[0], mine):
-            raise ImportRefused(f"it has one weight under two keys, `{same}` and `{unused[0]}`{more}")
-        raise ImportRefused(f"it does not use its parameter `{unused[0]}`{more}{why}")
+    imported.notes += left_out(module, [key for key in state if key not in mine], mine, why)
+    state = {key: tensor for key, tensor in state.items() if key in mine}
     for key, tensor in mine.items():
         if key not in state or state[key].shape != tensor.shape:
             has = "none" if key not in state else f"one of size {list(state[key].shape)}"
@@ -91,7 +87,7 @@ def prove(
     built.load_state_dict(state, strict=True, assign=True)
     imported.state = state
     with torch.no_grad():
-        compare(module, built, sizes, 1)
+        imported.notes += compared(module, built, sizes)
         if sizes != others:
             least = smaller(imported.graph, sizes)
             if least is None or not compare_if_it_runs(module, built, least):
@@ -99,6 +95,23 @@ def prove(
             if (tiny := smallest(imported.graph, sizes)) is not None:
                 compare_if_it_runs(module, built, tiny)
     return imported
+
+
+def left_out(module: nn.Module, unused: Sequence[str], known: Collection[str], why: str) -> list[str]:
+    """The report's text on weights that the spec has not: those that nothing uses, and second keys of others."""
+    again = {key: same for key in unused if (same := other_key(module, key, known)) is not None}
+    without = [key for key in unused if key not in again]
+    found = []
+    if again:
+        key, same = next(iter(again.items()))
+        found.append(f"`{key}`{and_more(again)} is the weight `{same}` under a second key, which the spec has not")
+    if without:
+        found.append(f"it does not use `{without[0]}`{and_more(without)}, which the spec has not{why}")
+    return [f"{text}: load its checkpoints with strict=False" for text in found]
+
+
+def and_more(names: Collection[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def other_key(module: nn.Module, key: str, known: Collection[str]) -> str | None:
@@ -111,11 +124,12 @@ def other_key(module: nn.Module, key: str, known: Collection[str]) -> str | None
 def frozen(module: nn.Module, built: nn.Module) -> list[str]:
     """The report's text on parameters that do not require gradients in the module, but do in the spec's network."""
     trained = {key for key, parameter in built.named_parameters() if parameter.requires_grad}
-    found = [key for key, p in module.named_parameters() if key in trained and not p.requires_grad]
+    own = [(key, p.requires_grad) for key, p in module.named_parameters()]
+    own += [(key, False) for key, _ in module.named_buffers()]
+    found = [key for key, requires_grad in own if key in trained and not requires_grad]
     if not found:
         return []
-    more = f" and {len(found) - 1} more" if found[1:] else ""
-    return [f"`{found[0]}`{more} did not require gradients: freeze what is to stay after loading its weights"]
+    return [f"`{found[0]}`{and_more(found)} did not require gradients: freeze what is to stay after loading weights"]
 
 
 def smallest(graph: Graph, sizes: list[Size]) -> list[Size] | None:
@@ -124,6 +138,15 @@ def smallest(graph: Graph, sizes: list[Size]) -> list[Size] | None:
     if len(sizes) > 1 or {s.name for s in graph.free} != set(axes):
         return None
     return [(sizes[0][0], *graph.always.near(dict.fromkeys(axes, 1)).values())]
+
+
+def compared(module: nn.Module, built: nn.Module, sizes: list[Size]) -> list[str]:
+    """Compares two modules on one sample; on two where `squeeze()` takes the axis of one away. The report's text."""
+    wanted = [*tensors_in(module(*arranged(module, inputs_of(sizes, 1))))]
+    given = [*tensors_in(built(*inputs_of(sizes, 1)))]
+    apart = [i for i, (w, g) in enumerate(zip(wanted, given, strict=False)) if g.ndim == w.ndim + 1 and len(g) == 1]
+    compare(module, built, sizes, 2 if apart else 1, None if apart else wanted)
+    return [f"its output {apart[0]} loses its first axis for a batch of 1, the spec's does not"] if apart else []
 
 
 def compare_if_it_runs(module: nn.Module, built: nn.Module, sizes: list[Size]) -> bool:
@@ -179,12 +202,14 @@ def compare(
         given = list(tensors_in(built(*inputs)))
     except Exception as error:  # an extern is the user's code
         raise ImportRefused(f"its spec does not run at {sizes}: {type(error).__name__}: {error}") from error
+    wanted = [w.unsqueeze(1) if w.ndim == 1 else w for w in wanted]  # one number for each sample
     if [w.shape for w in wanted] != [g.shape for g in given]:
         raise ImportRefused(f"its outputs at {sizes} have other sizes than those of the spec")
     if (apart := difference(wanted, given)) is None:
         return
     try:  # the sums of large numbers, rounded in another order, may differ by more
         exact = [list(tensors_in(in_double(part, inputs))) for part in (module, built)]
+        exact[0] = [w.unsqueeze(1) if w.ndim == 1 else w for w in exact[0]]
     except (RuntimeError, TypeError, ValueError):  # it has numbers of its own, of one precision
         exact = []
     if not exact or exact[0][0].dtype != torch.float64 or difference(*exact) is not None:
@@ -202,6 +227,5 @@ def difference(wanted: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) ->
 
 def in_double(module: nn.Module, inputs: Sequence[torch.Tensor]) -> object:
     """What a module gives with its numbers as float64."""
-    own = [*module.named_parameters(), *module.named_buffers()]
-    state = {key: t.double() if t.is_floating_point() else t for key, t in own}
-    return torch.func.functional_call(module, state, arranged(module, [x.double() for x in inputs]))
+    state = {key: t.double() if t.is_floating_point() else t for key, t in own_tensors(module)}
+    return called_with(module, state, arranged(module, [x.double() for x in inputs]))

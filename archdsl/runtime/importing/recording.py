@@ -230,6 +230,24 @@ def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
     return Owned(owned.key, shape, owned.stored) if same else None
 
 
+def own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The parameters and buffers of a module by their first keys, each attribute of a module within once.
+
+    A module that is there under two names would not get its tensors back from `functional_call` otherwise.
+    """
+    for path, part in module.named_modules():
+        for name, tensor in [*part._parameters.items(), *part._buffers.items()]:
+            if tensor is not None:
+                yield f"{path}.{name}" if path else name, tensor
+
+
+def called_with(module: nn.Module, state: Mapping[str, torch.Tensor], inputs: tuple[Any, ...] | list[Any]) -> object:
+    """What a module gives with these tensors in the place of its own."""
+    from torch.func import functional_call
+
+    return functional_call(module, dict(state), tuple(inputs), tie_weights=False)
+
+
 class Recorder(TorchFunctionMode):  # type: ignore[misc]
     """Records one run of a module."""
 
@@ -413,12 +431,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
 
     def run(self, inputs: Sequence[torch.Tensor], state: Mapping[str, torch.Tensor] | None) -> Recording:
         """Records a run on these inputs; `state` replaces the parameters and buffers (None: it keeps its own)."""
-        from torch.func import functional_call
-
         taken = [self.bind(tensor) for tensor in inputs]
-        own = [*self.module.named_parameters(), *self.module.named_buffers()] if state is None else [*state.items()]
-        for key, tensor in own:
-            self.owned[id(tensor)] = Owned(key, tuple(tensor.shape), tuple(tensor.shape))
+        for key, tensor in own_tensors(self.module) if state is None else state.items():
+            self.owned.setdefault(id(tensor), Owned(key, tuple(tensor.shape), tuple(tensor.shape)))
         undo = self.watch_helpers()
         tables = [(table, dict(table)) for table in caches(self.module)]
         hooks = []
@@ -428,7 +443,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         try:
             with torch.no_grad(), self:
                 given = arranged(self.module, inputs)
-                result = self.module(*given) if state is None else functional_call(self.module, dict(state), given)
+                result = self.module(*given) if state is None else called_with(self.module, state, given)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import nn
 
 from archdsl.dims import DimError
-from archdsl.ops import OPERATIONS
+from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
@@ -32,11 +32,12 @@ from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
-from archdsl.runtime.importing.padding import ZERO_PADS
+from archdsl.runtime.importing.padding import PADS
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.reducing import REDUCERS
 from archdsl.runtime.importing.regions import with_regions
+from archdsl.runtime.importing.repeating import REPEATERS, merging, real
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.turning import turned
 from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, sizes_of, whole
@@ -75,7 +76,7 @@ def complete(root: Scope, recording: Recording) -> None:
         known |= set(item.outputs)
 
 
-WAYS = {**MOVERS, **REDUCERS, **MERGERS, **ATTENDERS}
+WAYS = {**MOVERS, **REPEATERS, **REDUCERS, **MERGERS, **ATTENDERS}
 """How functions are said that work on views of tensors, by their names."""
 DIGITS = 12
 """The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
@@ -117,15 +118,18 @@ class Translator:
 
     def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
-        if not shape_of(value):
-            reason = "but a spec's tensors have channels: keep an axis of size 1 in the module"
-            raise ImportRefused(f"its output {name} is one number for each sample, {reason}")
-        self.layouts.moved = []
+        layouts = self.layouts
+        layouts.moved = []
         try:
-            found = self.layouts.ordered(value)
+            real(layouts, value)
+            if not shape_of(value):  # one number for each sample: a spec's tensors have channels
+                view = layouts.view(value)
+                value = Value([(*shape, 1) for shape in value.shapes], value.dtype)
+                layouts.set(value, View(view.base, (*view.axes, ())))
+            found = layouts.ordered(value)
         except NoOperation as reason:
             raise ImportRefused(f"its output {name} is {reason}") from None
-        root.members += self.layouts.moved
+        root.members += layouts.moved
         return found
 
     def member(self, call: ScopeCall) -> list[Item | Scope]:
@@ -195,9 +199,13 @@ class Translator:
     def whole(self, value: Value, scope: Scope) -> None:
         """Makes what leaves a module a tensor of its own, within it."""
         layouts = self.layouts
+        layouts.moved = []
+        if value in layouts.repeated:
+            real(layouts, value)
+            scope.members += layouts.moved
+            layouts.moved = []
         if layouts.is_scores(value) or layouts.is_whole(value):
             return
-        layouts.moved = []
         if (found := layouts.settle(layouts.view(value), anyhow=False)) is not None:
             scope.members += layouts.moved
             layouts.views[value] = found
@@ -206,6 +214,8 @@ class Translator:
         """The extern that stands for a module, with what makes its inputs as PyTorch has them."""
         self.layouts.moved = []
         try:
+            for value in call.taken:
+                real(self.layouts, value)
             inputs = [self.layouts.ordered(value) for value in call.taken]
         except NoOperation:
             raise refusal from None
@@ -272,6 +282,9 @@ class Translator:
         layouts, name = self.layouts, plain_name(call)
         if not call.results:
             raise NoOperation(f"`{call.name}` changes a part of a tensor")
+        call = merging(layouts, call)
+        for value in call.inputs:
+            real(layouts, value)
         if on_scores(layouts, call) or lowest(layouts, call):
             return
         if type(call.module) is nn.Identity:  # in the place of an activation
@@ -279,8 +292,10 @@ class Translator:
             layouts.add(Item("identity", {}, [view.base], [layouts.made_like(call.results[0], view)], call.path))
         elif isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
-        elif isinstance(call.module, ZERO_PADS | nn.Softmax | nn.LogSoftmax):
-            MOVERS["pad" if isinstance(call.module, ZERO_PADS) else "softmax"](layouts, call)
+        elif isinstance(call.module, tuple(PADS)):
+            MOVERS["pad"](layouts, call)
+        elif isinstance(call.module, nn.Softmax | nn.LogSoftmax):
+            MOVERS["softmax"](layouts, call)
         elif call.name == "helper apply_rot_embed_cat":
             turned(layouts, call)
         elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:
@@ -423,7 +438,7 @@ class Translator:
 
     def start(self, key: str) -> dict[str, object]:
         """The number that all of a parameter has, if it is one: its initial value."""
-        values = self.module.get_parameter(key).detach().unique()
+        values = self.module.state_dict()[key].detach().unique()
         # A float32 as its shortest number: 1e-6, not 9.99999997e-7.
         return {"init": float(f"{values.item():.7g}")} if len(values) == 1 and values.item() != 1 else {}
 
@@ -433,7 +448,9 @@ class Translator:
         given = [*call.arguments, *call.named.values()]
         many = isinstance(call.module, nn.MultiheadAttention)
         if call.module is not None and not many and (len(call.inputs) != 1 or len(call.results) != 1):
-            raise NoOperation(f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}")
+            what = f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}"
+            unpooled = getattr(call.module, "return_indices", False)
+            raise NoOperation(f"{what}: {aliases.missing('maxunpool')}" if unpooled else what)
         if call.module is not None and any(isinstance(g, Owned | Constant) for g in given):
             raise NoOperation(f"{call.name} is called with a tensor that is not computed from the input")
         if many and (attends := meaning_last(call, layouts)) is not None:
