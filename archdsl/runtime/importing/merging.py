@@ -15,6 +15,7 @@ from archdsl.runtime.importing.layouts import Layouts, stored_factor
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.reducing import reduced
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import Order, View, axis_of, order_of, sizes_of
 
@@ -48,6 +49,17 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
 
 
 MERGERS.update(dict.fromkeys(OPERATIONS_OF, arithmetic))
+
+
+def larger(layouts: Layouts, call: Call) -> None:
+    """The larger of two tensors, element by element; of one, the maximum over axes."""
+    if len(call.inputs) == 2:
+        merge(layouts, call, "maximum", *call.inputs)
+    else:
+        reduced(layouts, call)
+
+
+MERGERS["max"] = larger
 
 
 EXPONENTS = {"square": 2, "sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1}

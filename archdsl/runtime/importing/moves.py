@@ -225,9 +225,15 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
     on, each = found
     starts, stops, steps = ({bound[i] for bound in bounds} for i in range(3))
     to_end = all(bound[1] == size for bound, size in zip(bounds, sizes, strict=True))
+    from_end = {bound[0] - size for bound, size in zip(bounds, sizes, strict=True)}
+    if len(starts) > 1 and len(from_end) == 1 and to_end:
+        starts = from_end  # the last so many
     if len(starts) > 1 or len(steps) > 1 or min(steps) < 1:
         raise NoOperation("a slice that depends on the size of the input")
     (start,), (step,) = starts, steps
+    behind = {size - bound[1] for bound, size in zip(bounds, sizes, strict=True)}
+    if len(stops) > 1 and len(behind) == 1 and step == 1 and on > 1 and each == 1:
+        return cropped_to(layouts, view, axis, on, start, behind.pop())
     if step > 1 and each > 1:
         raise NoOperation("a slice of an axis that is a part of others, with steps")
     given: dict[str, object] = {"start": start * each}
@@ -241,6 +247,17 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
     whole_sizes = sizes_of(view.base)
     made = Value(shapes_of([*whole_sizes[:on], lengths, *whole_sizes[on + 1 :]]), view.base.dtype)
     emit(layouts, "slice", given, [view.base], [made])
+    return part(view, axis, made)
+
+
+def cropped_to(layouts: Layouts, view: View, axis: int, on: int, start: int, behind: int) -> View:
+    """A part of an axis that ends so many positions before its end, whatever its size."""
+    sizes = sizes_of(view.base)
+    first, last = (tuple(n if at == on else 0 for at in range(2, len(sizes))) for n in (start, behind))
+    lengths = tuple(n - start - behind for n in sizes[on])
+    made = Value(shapes_of([*sizes[:on], lengths, *sizes[on + 1 :]]), view.base.dtype)
+    more = {} if first == last else {"after": one_of(last)}
+    emit(layouts, "crop", {"n": one_of(first), **more}, [view.base], [made])
     return part(view, axis, made)
 
 
@@ -287,6 +304,22 @@ def each(value: object) -> tuple[int, ...]:
 def one_of(values: tuple[int, ...]) -> object:
     """One number if all are equal."""
     return values[0] if len(set(values)) == 1 else values
+
+
+@moves("glu")
+def gated(layouts: Layouts, call: Call) -> None:
+    """A half of the channels, times the sigmoid of the other half."""
+    base, order = layouts.place(call.inputs[0])
+    module = call.module
+    given = module.dim if module is not None else argument(call, 1, "dim", -1)
+    axis = given % (len(order) + 1)
+    if axis == 0 or order[axis - 1] != 0:
+        raise NoOperation("`glu` along another axis than the channels")
+    halves = [layouts.made(Value([*call.results[0].shapes], base.dtype), order) for _ in range(2)]
+    gate = Value([*halves[1].shapes], base.dtype)
+    emit(layouts, "split", {"n": 2}, [base], halves)
+    emit(layouts, "sigmoid", {}, [halves[1]], [gate])
+    emit(layouts, "mul", {}, [halves[0], gate], [layouts.made(call.results[0], order)])
 
 
 # ---------------------------------------------------------------- stacks and sums

@@ -256,8 +256,10 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self.module, self.is_layer = module, is_layer
         self.buffers = dict(module.named_buffers())
         self.paths: dict[int, str] = {}
-        for name, part in module.named_modules():
-            self.paths.setdefault(id(part), name)
+        self.names: dict[int, list[str]] = {}
+        """All names of a module, and from its first call on the one by which it goes."""
+        for name, part in module.named_modules(remove_duplicate=False):
+            self.names.setdefault(id(part), []).append(name)
         self.owned: dict[int, Owned] = {}
         self.derived: dict[int, Derived] = {}
         self.constants: dict[int, Constant] = {}
@@ -345,6 +347,14 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         elif owned is not None:
             del self.owned[id(whole)]
 
+    def path(self, module: nn.Module) -> str:
+        """The name of a module: of several, one below the module that calls it first."""
+        if id(module) not in self.paths:
+            around = f"{self.scopes[-1].path}." if self.scopes and self.scopes[-1].path else ""
+            names = self.names[id(module)]
+            self.paths[id(module)] = next((name for name in names if name.startswith(around)), names[0])
+        return self.paths[id(module)]
+
     def derive(
         self,
         name: str,
@@ -356,7 +366,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         """Notes a tensor that is computed from parameters alone; `again` computes its numbers."""
         known = module is not None or any(isinstance(part, Owned | Derived) for part in flat(arguments))
         if known and len(found) == 1 and id(found[0]) not in self.owned:
-            path = self.paths[id(module)] if module is not None else ""
+            path = self.path(module) if module is not None else ""
             self.kept.append(found[0])
             self.derived[id(found[0])] = Derived(name, arguments, tuple(found[0].shape), path, module, again)
 
@@ -365,7 +375,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if self.inside:
             return
-        path = self.paths[id(module)]
+        path = self.path(module)
         given = self.known((args, kwargs))
         if self.is_layer(module) and self.scopes:
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archdsl.runtime.importing.functions import argument, plain_name
 from archdsl.runtime.importing.layers import NoOperation
@@ -37,6 +37,9 @@ def reduced(layouts: Layouts, call: Call) -> None:
     axes = argument(call, 1, "dim", call.named.get("axis"))
     if not isinstance(axes, int | tuple | None) or len(call.inputs) > 1:
         raise NoOperation(f"`{call.name}` of two tensors")
+    if axes == 0 and not call.named.get("keepdim") and is_second(layouts.view(tensor)):
+        reduced(layouts, replace(call, arguments=(batch_first(layouts, tensor), 1), named={}))
+        return
     reduction, rank = REDUCTIONS[plain_name(call)], len(tensor.shapes[0])
     chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
     if (stacked := layouts.stacks.get(tensor)) is not None and reduction is MEAN and chosen == {0}:
@@ -47,6 +50,22 @@ def reduced(layouts: Layouts, call: Call) -> None:
         over_few(layouts, call, min(chosen), reduction.parts)
     else:
         over_axes(layouts, call, chosen, reduction)
+
+
+def is_second(view: View) -> bool:
+    """Whether the batch is the second axis of a view, behind the positions."""
+    return len(view.axes) > 1 and view.axes[0] != axis_of(view.base, 0) == view.axes[1]
+
+
+def batch_first(layouts: Layouts, tensor: Value) -> Value:
+    """A tensor whose second axis is the batch, with its first two axes exchanged."""
+    found = Value([(shape[1], shape[0], *shape[2:]) for shape in tensor.shapes], tensor.dtype)
+    layouts.views[found] = exchanged(layouts.view(tensor))
+    return found
+
+
+def exchanged(view: View) -> View:
+    return permuted(view, (1, 0, *range(2, len(view.axes))))
 
 
 def is_part(view: View, axis: int) -> bool:

@@ -18,6 +18,7 @@ def rewrite(network: Network) -> None:
         pass
     fold_scales(network.root)
     unflatten(network)
+    prune(network)
     network.connect()
     for scope in network.root.scopes():
         flatten_sums(scope)
@@ -86,6 +87,18 @@ def fold_scales(root: Scope) -> None:
             member.arguments = rest if isclose(scale, 1 / sqrt(each), rel_tol=1e-6) else {**rest, "scale": scale}
             member.inputs = [by.inputs[0], *member.inputs[1:]]
             scope.members.remove(by)
+
+
+def prune(network: Network) -> None:
+    """Removes what no output is computed from, as the last layers of a stage whose results a module drops."""
+    wanted = {value for _, value in (*network.outputs, *network.training)}
+    used: set[int] = set()
+    for item in reversed([*network.root.items()]):
+        if wanted.intersection(item.outputs):
+            used.add(id(item))
+            wanted.update(item.inputs)
+    for scope in network.root.scopes():
+        scope.members = [m for m in scope.members if any(id(item) in used for item in m.items())]
 
 
 def unflatten(network: Network) -> None:

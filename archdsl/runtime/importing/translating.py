@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 from torch import nn
@@ -35,7 +36,7 @@ from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.padding import PADS
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
-from archdsl.runtime.importing.reducing import REDUCERS
+from archdsl.runtime.importing.reducing import REDUCERS, batch_first, exchanged, is_second
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.repeating import REPEATERS, merging, real
 from archdsl.runtime.importing.settling import shapes_of
@@ -292,6 +293,10 @@ class Translator:
             layouts.add(Item("identity", {}, [view.base], [layouts.made_like(call.results[0], view)], call.path))
         elif isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
+        elif self.is_positions_first(call):
+            self.positions_first(call)
+        elif isinstance(call.module, nn.GLU):
+            MOVERS["glu"](layouts, call)
         elif isinstance(call.module, tuple(PADS)):
             MOVERS["pad"](layouts, call)
         elif isinstance(call.module, nn.Softmax | nn.LogSoftmax):
@@ -302,6 +307,28 @@ class Translator:
             way(layouts, call)
         elif not self.everywhere(call) and not self.at_positions(call):
             self.operation(call)
+
+    def is_positions_first(self, call: Call) -> bool:
+        """Whether a call is of attention with the positions before the batch, as PyTorch has it by default."""
+        module = call.module
+        return (
+            type(module) is nn.MultiheadAttention
+            and not module.batch_first
+            and all(is_second(self.layouts.view(value)) for value in call.inputs)
+        )
+
+    def positions_first(self, call: Call) -> None:
+        """Such a call, as one with the batch first."""
+        layouts, module = self.layouts, copy(call.module)
+        assert module is not None
+        module.batch_first = True
+        by = {value: batch_first(layouts, value) for value in call.inputs}
+        result = Value([(shape[1], shape[0], *shape[2:]) for shape in call.results[0].shapes], call.results[0].dtype)
+        arguments = tuple(by[part] if isinstance(part, Value) else part for part in call.arguments)
+        named = {key: by[part] if isinstance(part, Value) else part for key, part in call.named.items()}
+        others = call.results[1:]
+        self.translate(replace(call, module=module, arguments=arguments, named=named, results=[result, *others]))
+        layouts.views[call.results[0]] = exchanged(layouts.view(result))
 
     def with_parted_bias(self, call: Call, parts: Sequence[Owned]) -> None:
         """A linear layer whose bias is put together of parameters and zeros: each part of its result gets its own.
@@ -450,7 +477,8 @@ class Translator:
         if call.module is not None and not many and (len(call.inputs) != 1 or len(call.results) != 1):
             what = f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}"
             unpooled = getattr(call.module, "return_indices", False)
-            raise NoOperation(f"{what}: {aliases.missing('maxunpool')}" if unpooled else what)
+            advice = aliases.missing("maxunpool" if unpooled else type(call.module).__name__)
+            raise NoOperation(f"{what}: {advice}" if advice else what)
         if call.module is not None and any(isinstance(g, Owned | Constant) for g in given):
             raise NoOperation(f"{call.name} is called with a tensor that is not computed from the input")
         if many and (attends := meaning_last(call, layouts)) is not None:
