@@ -232,7 +232,7 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
         raise NoOperation("a slice that depends on the size of the input")
     (start,), (step,) = starts, steps
     behind = {size - bound[1] for bound, size in zip(bounds, sizes, strict=True)}
-    if len(stops) > 1 and len(behind) == 1 and step == 1 and on > 1 and each == 1:
+    if len(stops) > 1 and not to_end and len(behind) == 1 and step == 1 and on > 1 and each == 1:
         return cropped_to(layouts, view, axis, on, start, behind.pop())
     if step > 1 and each > 1:
         raise NoOperation("a slice of an axis that is a part of others, with steps")
