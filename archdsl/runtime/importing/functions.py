@@ -119,6 +119,12 @@ def element_functions() -> Set[str]:
     return found
 
 
+def is_function(call: Call) -> bool:
+    """Whether a call is of a function that is no layer."""
+    name = plain_name(call)
+    return call.module is None and (name in HANDLERS or name in element_functions())
+
+
 def as_layer(call: Call, name: str) -> nn.Module:
     """The layer that does what a function does. Raises NoOperation."""
     cls = layer_classes().get(name.replace("_", ""))

@@ -12,9 +12,10 @@ from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
+from archdsl.runtime.importing.calling import called_with, own_tensors
 from archdsl.runtime.importing.inputs import arranged
 from archdsl.runtime.importing.outside import Extern
-from archdsl.runtime.importing.recording import called_with, own_tensors, tensors_in
+from archdsl.runtime.importing.recording import tensors_in
 from archdsl.runtime.loading import load
 from archdsl.runtime.refusal import ImportRefused
 

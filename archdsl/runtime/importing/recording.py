@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from archdsl.runtime.importing.calling import called_with, own_tensors
 from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
 from archdsl.runtime.importing.places import line_of_python
 from archdsl.runtime.refusal import ImportRefused
@@ -228,24 +229,6 @@ def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
     converts = name in ("to", "float", "type", "type_as")
     same = name in KEPT and found.numel() == math.prod(owned.shape) and (not converts or found.dtype == torch.float32)
     return Owned(owned.key, shape, owned.stored) if same else None
-
-
-def own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The parameters and buffers of a module by their first keys, each attribute of a module within once.
-
-    A module that is there under two names would not get its tensors back from `functional_call` otherwise.
-    """
-    for path, part in module.named_modules():
-        for name, tensor in [*part._parameters.items(), *part._buffers.items()]:
-            if tensor is not None:
-                yield f"{path}.{name}" if path else name, tensor
-
-
-def called_with(module: nn.Module, state: Mapping[str, torch.Tensor], inputs: tuple[Any, ...] | list[Any]) -> object:
-    """What a module gives with these tensors in the place of its own."""
-    from torch.func import functional_call
-
-    return functional_call(module, dict(state), tuple(inputs), tie_weights=False)
 
 
 class Recorder(TorchFunctionMode):  # type: ignore[misc]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from archdsl.runtime.importing.functions import argument, plain_name
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.moves import FEW, Mover, divide, emit
+from archdsl.runtime.importing.positions import batch_first, is_second
 from archdsl.runtime.importing.recording import Call, Value
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import View, axis_of, permuted, sizes_of, whole
@@ -52,22 +54,6 @@ def reduced(layouts: Layouts, call: Call) -> None:
         over_axes(layouts, call, chosen, reduction)
 
 
-def is_second(view: View) -> bool:
-    """Whether the batch is the second axis of a view, behind the positions."""
-    return len(view.axes) > 1 and view.axes[0] != axis_of(view.base, 0) == view.axes[1]
-
-
-def batch_first(layouts: Layouts, tensor: Value) -> Value:
-    """A tensor whose second axis is the batch, with its first two axes exchanged."""
-    found = Value([(shape[1], shape[0], *shape[2:]) for shape in tensor.shapes], tensor.dtype)
-    layouts.views[found] = exchanged(layouts.view(tensor))
-    return found
-
-
-def exchanged(view: View) -> View:
-    return permuted(view, (1, 0, *range(2, len(view.axes))))
-
-
 def is_part(view: View, axis: int) -> bool:
     """Whether an axis of a view is not a whole axis of its base."""
     row = view.axes[axis]
@@ -81,17 +67,20 @@ def over_axes(layouts: Layouts, call: Call, chosen: set[int], reduction: Reducti
     if rank > 2 and order == (*range(rank - 1),) and chosen == {*range(1, rank - 1)} and reduction.positions:
         order = (*range(1, rank - 1), 0)  # the channels are last
     base = layouts.ordered(tensor, order)
-    positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
-    along = sorted(order[axis - 1] for axis in chosen)
-    if positions and chosen == {order.index(0) + 1} and reduction.channels:
-        made = one(layouts, reduction.channels, {}, base, along)
-    elif positions and chosen == positions and reduction.positions:
-        made = one(layouts, reduction.positions, {}, base, along)
-    else:
-        made = base
-        for axis in along:
-            made = one(layouts, reduction.axis, {} if axis == 1 else {"axis": axis}, made, [axis])
+    made = over(layouts, reduction, base, sorted(order[axis - 1] for axis in chosen))
     kept(layouts, result, made, order, chosen, len(result.shapes[0]) == rank)
+
+
+def over(layouts: Layouts, reduction: Reduction, base: Value, along: list[int]) -> Value:
+    """A tensor of the network, reduced along some of its axes, of which the channels are number 0."""
+    positions = [*range(1, len(base.shapes[0]) - 1)]
+    if positions and along == [0] and reduction.channels:
+        return one(layouts, reduction.channels, {}, base, along)
+    if positions and along == positions and reduction.positions:
+        return one(layouts, reduction.positions, {}, base, along)
+    for axis in along:
+        base = one(layouts, reduction.axis, {} if axis == 1 else {"axis": axis}, base, [axis])
+    return base
 
 
 def one(layouts: Layouts, operation: str, arguments: dict[str, object], base: Value, along: Sequence[int]) -> Value:
@@ -121,14 +110,41 @@ def length(layouts: Layouts, call: Call) -> None:
     if 0 in chosen:
         raise NoOperation(f"`{call.name}` over the batch: each sample is computed by itself")
     base, order = layouts.place(tensor)
-    squares, root = Value([*base.shapes], base.dtype), None
-    emit(layouts, "square", {}, [base], [squares])
-    made = squares
-    for axis in sorted(order[axis - 1] for axis in chosen):
-        made = one(layouts, SUM.axis, {} if axis == 1 else {"axis": axis}, made, [axis])
-    root = Value([*made.shapes], made.dtype)
-    emit(layouts, "sqrt", {}, [made], [root])
-    kept(layouts, result, root, order, chosen, len(result.shapes[0]) == rank)
+    squares = like(layouts, "square", {}, base)
+    made = like(layouts, "sqrt", {}, over(layouts, SUM, squares, sorted(order[axis - 1] for axis in chosen)))
+    kept(layouts, result, made, order, chosen, len(result.shapes[0]) == rank)
+
+
+def like(layouts: Layouts, operation: str, arguments: dict[str, object], *inputs: Value) -> Value:
+    """The result of an operation that keeps the size of the first tensor."""
+    made = Value([*inputs[0].shapes], inputs[0].dtype)
+    emit(layouts, operation, arguments, inputs, [made])
+    return made
+
+
+def spread(layouts: Layouts, call: Call) -> None:
+    """The variance over axes, or its root: the mean of the squares of differences from the mean."""
+    tensor, result, rank = call.inputs[0], call.results[0], len(call.inputs[0].shapes[0])
+    axes = argument(call, 1, "dim")
+    given = call.named.get("unbiased", call.arguments[2] if len(call.arguments) > 2 else True)
+    less = int(call.named.get("correction", given))
+    chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
+    if 0 in chosen or isinstance(axes, bool):
+        raise NoOperation(f"`{call.name}` over the batch: each sample is computed by itself")
+    base, order = layouts.place(tensor)
+    along = sorted(order[axis - 1] for axis in chosen)
+    counts = {prod(shape[1 + axis] for axis in along) for shape in base.shapes}
+    if less and len(counts) > 1:
+        raise NoOperation(f"`{call.name}` without `unbiased = False`, over a number of positions that is free")
+    mean = like(layouts, "rescale", {"scale": -1}, over(layouts, MEAN, base, along))
+    differences = like(layouts, "add", {"stretch": True}, base, mean)
+    made = over(layouts, MEAN, like(layouts, "square", {}, differences), along)
+    if less:
+        count = counts.pop()
+        made = like(layouts, "rescale", {"scale": count / (count - less)}, made)
+    if plain_name(call) == "std":
+        made = like(layouts, "sqrt", {}, made)
+    kept(layouts, result, made, order, chosen, len(result.shapes[0]) == rank)
 
 
 def over_few(layouts: Layouts, call: Call, axis: int, operation: str) -> None:
@@ -156,4 +172,8 @@ def averaged(layouts: Layouts, tensors: Sequence[Value], result: Value) -> None:
     emit(layouts, "mean", {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
 
 
-REDUCERS: dict[str, Mover] = {**dict.fromkeys(REDUCTIONS, reduced), "norm": length, "vector_norm": length}
+REDUCERS: dict[str, Mover] = {
+    **dict.fromkeys(REDUCTIONS, reduced),
+    **dict.fromkeys(("norm", "vector_norm"), length),
+    **dict.fromkeys(("var", "std"), spread),
+}

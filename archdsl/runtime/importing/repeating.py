@@ -37,8 +37,7 @@ def merging(layouts: Layouts, call: Call) -> Call:
     full = [v for v in call.inputs if v.shapes == call.results[0].shapes and v not in layouts.repeated]
 
     def before(part: object) -> object:
-        source = layouts.repeated.get(part) if isinstance(part, Value) else None
-        if source is None:
+        if not isinstance(part, Value) or (source := layouts.repeated.get(part)) is None:
             return part
         sizes = zip(sizes_of(source), sizes_of(part), strict=True)
         return source if all(is_one(a) or a == b for a, b in sizes) else part

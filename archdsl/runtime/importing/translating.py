@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 
 from torch import nn
@@ -20,7 +19,7 @@ from archdsl.runtime.importing.functions import (
     HANDLERS,
     Meaning,
     as_layer,
-    element_functions,
+    is_function,
     meaning,
     plain_name,
     shape_of,
@@ -34,9 +33,10 @@ from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.padding import PADS
+from archdsl.runtime.importing.positions import is_positions_first, positions_first
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
-from archdsl.runtime.importing.reducing import REDUCERS, batch_first, exchanged, is_second
+from archdsl.runtime.importing.reducing import REDUCERS
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.repeating import REPEATERS, merging, real
 from archdsl.runtime.importing.settling import shapes_of
@@ -99,12 +99,6 @@ def nameless(members: list[Item | Scope]) -> list[Item | Scope]:
 def plain(arguments: Mapping[str, object]) -> dict[str, object]:
     """Arguments without the rounding errors of Python's arithmetic."""
     return {name: float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v for name, v in arguments.items()}
-
-
-def is_function(call: Call) -> bool:
-    """Whether a call is of a function that is no layer."""
-    name = plain_name(call)
-    return call.module is None and (name in HANDLERS or name in element_functions())
 
 
 class Translator:
@@ -293,8 +287,8 @@ class Translator:
             layouts.add(Item("identity", {}, [view.base], [layouts.made_like(call.results[0], view)], call.path))
         elif isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
-        elif self.is_positions_first(call):
-            self.positions_first(call)
+        elif is_positions_first(layouts, call):
+            positions_first(layouts, call)
         elif isinstance(call.module, nn.GLU):
             MOVERS["glu"](layouts, call)
         elif isinstance(call.module, tuple(PADS)):
@@ -307,28 +301,6 @@ class Translator:
             way(layouts, call)
         elif not self.everywhere(call) and not self.at_positions(call):
             self.operation(call)
-
-    def is_positions_first(self, call: Call) -> bool:
-        """Whether a call is of attention with the positions before the batch, as PyTorch has it by default."""
-        module = call.module
-        return (
-            type(module) is nn.MultiheadAttention
-            and not module.batch_first
-            and all(is_second(self.layouts.view(value)) for value in call.inputs)
-        )
-
-    def positions_first(self, call: Call) -> None:
-        """Such a call, as one with the batch first."""
-        layouts, module = self.layouts, copy(call.module)
-        assert module is not None
-        module.batch_first = True
-        by = {value: batch_first(layouts, value) for value in call.inputs}
-        result = Value([(shape[1], shape[0], *shape[2:]) for shape in call.results[0].shapes], call.results[0].dtype)
-        arguments = tuple(by[part] if isinstance(part, Value) else part for part in call.arguments)
-        named = {key: by[part] if isinstance(part, Value) else part for key, part in call.named.items()}
-        others = call.results[1:]
-        self.translate(replace(call, module=module, arguments=arguments, named=named, results=[result, *others]))
-        layouts.views[call.results[0]] = exchanged(layouts.view(result))
 
     def with_parted_bias(self, call: Call, parts: Sequence[Owned]) -> None:
         """A linear layer whose bias is put together of parameters and zeros: each part of its result gets its own.

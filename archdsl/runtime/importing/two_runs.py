@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from archdsl.runtime.importing.recording import Call, Recorder, Recording, ScopeCall, own_tensors
+from archdsl.runtime.importing.calling import own_tensors
+from archdsl.runtime.importing.recording import Call, Recorder, Recording, ScopeCall
 from archdsl.runtime.refusal import ImportRefused
 
 

@@ -60,6 +60,15 @@ def said(function: Callable[[Tensor], Tensor]) -> str:
         (lambda x: 1 / (x.abs() + 1), "abs -> rescale(1, offset = 1) (rescale(0, offset = 1), it) -> div"),
         (lambda x: x / x.sum(1, keepdim=True), "(it, reduce_sum(axis = 0)) -> div"),
         (lambda x: x / x.norm(dim=1, keepdim=True), "(it, square -> reduce_sum(axis = 0) -> sqrt) -> div"),
+        (
+            lambda x: x.var((2, 3), keepdim=True, unbiased=False),
+            "(it, global_avgpool -> rescale(-1)) -> add(stretch = true) -> square global_avgpool",
+        ),
+        (
+            lambda x: x.std(1, keepdim=True),
+            "(it, channel_mean -> rescale(-1)) -> add(stretch = true) -> square "
+            "channel_mean -> rescale(1.14285714286) -> sqrt",
+        ),
         (lambda x: x.mean(2), "reduce_mean -> squeeze(1)"),
         (lambda x: x.mean(-1, keepdim=True), "reduce_mean(axis = 2)"),
         (lambda x: torch.max(x, 2)[0], "reduce_max -> squeeze(1)"),

@@ -179,3 +179,19 @@ def test_one_number_for_each_sample_is_one_channel() -> None:
 def test_a_squeeze_that_drops_a_batch_of_one_is_noted() -> None:
     found = from_module(Net(lambda net, x: F.adaptive_avg_pool2d(x, 1).squeeze()), (3, 12, 12))
     assert found.notes == ["its output 0 loses its first axis for a batch of 1, the spec's does not"]
+
+
+class Positions(nn.Module):
+    """A transformer without a class token, whose positions were learned with one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.positions = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.rand(1, 17, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.patches(x).flatten(2).transpose(1, 2) + self.positions[:, 1:]).mean(1)
+
+
+def test_a_part_of_a_parameter() -> None:
+    found = from_module(Positions(), (3, 16, 16))
+    assert "positions: parameter([8, 17], stored = tokens) -> slice(1, axis = 1)" in found.text
