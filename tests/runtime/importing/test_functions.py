@@ -86,6 +86,8 @@ def test_a_function_is_the_operation_of_its_name(function: Callable[[Tensor], Te
     [
         (lambda x: torch.sin(x), "the function `sin`: the functions of tensors are activations"),
         (lambda x: x.pow(1.7), "`pow` of a tensor and 1.7: `square`, `sqrt`"),
+        (lambda x: x * (x > 0), "the function `gt`: nothing is chosen by the numbers of a tensor"),
+        (lambda x: torch.fft.rfft2(x).abs(), "the function `fft_rfft2`: compute it outside"),
         (lambda x: x.cumsum(1), "the function `cumsum`: nothing is chosen"),
         (nn.RReLU(), "the layer RReLU: `relu`, `elu` and `leaky_relu` are near"),
         (lambda x: x.mean(0, keepdim=True) + x, "`mean` over the batch"),
