@@ -7,6 +7,7 @@ too much differs.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -289,6 +290,15 @@ class Interpreter:
     def _channel_mean(self, op: Any, path: str, x: Tensor) -> Tensor:
         return x.sum(1, keepdim=True) / x.shape[1]
 
+    def _reduce_mean(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.sum(op.axis + 1, keepdim=True) / x.shape[op.axis + 1]
+
+    def _reduce_sum(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.sum(op.axis + 1, keepdim=True)
+
+    def _reduce_max(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.amax(op.axis + 1, keepdim=True)
+
     def _channel_max(self, op: Any, path: str, x: Tensor) -> Tensor:
         return x.amax(1, keepdim=True)
 
@@ -407,6 +417,29 @@ class Interpreter:
 
     def _exp(self, op: Any, path: str, x: Tensor) -> Tensor:
         return torch.exp(x)
+
+    def _log(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.log(x)
+
+    def _sqrt(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.sqrt(x)
+
+    def _square(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x * x
+
+    def _abs(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x * torch.sign(x).detach()
+
+    def _hardtanh(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.where(x <= op.min, op.min, torch.where(x >= op.max, op.max, x))
+
+    def _clamp(self, op: Any, path: str, x: Tensor) -> Tensor:
+        x = x if op.min is None else torch.where(x < op.min, op.min, x)
+        return x if op.max is None else torch.where(x > op.max, op.max, x)
+
+    def _log_softmax(self, op: Any, path: str, x: Tensor) -> Tensor:
+        x = x - x.detach().amax(op.axis + 1, keepdim=True)
+        return x - torch.exp(x).sum(op.axis + 1, keepdim=True).log()
 
     def _softmax(self, op: Any, path: str, x: Tensor) -> Tensor:
         powers = torch.exp(x - x.detach().amax(op.axis + 1, keepdim=True))
@@ -583,6 +616,9 @@ class Interpreter:
     def _sub(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
         return tensors[0] - total(tensors[1:])
 
+    def _div(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        return functools.reduce(lambda a, b: a / b, tensors)
+
     def _maximum(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
         largest = tensors[0]
         for x in tensors[1:]:
@@ -634,11 +670,11 @@ class Interpreter:
             for axis, factor in enumerate(factors, 2):
                 x = x.repeat_interleave(factor, axis)
             return x
-        return resized(x, [n * f for n, f in zip(x.shape[2:], factors, strict=True)], op.mode)
+        return resized(x, [n * f for n, f in zip(x.shape[2:], factors, strict=True)], op.mode, op.align_corners)
 
     def _resize(self, op: Any, path: str, x: Tensor) -> Tensor:
         to = [dims.evaluate(d, self.sizes) for d in each(op.to, x.ndim - 2)]
-        return resized(x, to, op.mode)
+        return resized(x, to, op.mode, op.align_corners)
 
     def _pixel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel c · r^rank + k moves to position k of each cell, counted row by row."""
@@ -790,8 +826,20 @@ def pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str, value: fl
     return x.index_select(axis, torch.tensor(taken))
 
 
-def resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
-    """Copies (`nearest`), or interpolation without aligned corners; linear along each axis under any of its names."""
+def resized(x: Tensor, size: Sequence[int], mode: str, aligned: bool) -> Tensor:
+    """Copies (`nearest`), or interpolation; linear along each axis under any of its names.
+
+    Linear interpolation between aligned corners is made of the two neighbours of each position.
+    """
+    if aligned and mode != "bicubic":
+        for axis, to in enumerate(size, 2):
+            n = x.shape[axis]
+            places = [i * (n - 1) / (to - 1) if to > 1 else 0.0 for i in range(to)]
+            low = torch.tensor([min(int(place), n - 1) for place in places])
+            rest = torch.tensor(places, dtype=x.dtype) - low
+            rest = rest.reshape(-1, *(1 for _ in x.shape[axis + 1 :]))
+            x = x.index_select(axis, low) * (1 - rest) + x.index_select(axis, (low + 1).clamp(max=n - 1)) * rest
+        return x
     if mode == "nearest":
         for axis, to in enumerate(size, 2):
             n = x.shape[axis]
@@ -799,7 +847,7 @@ def resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
         return x
     if mode != "bicubic":
         mode = ("linear", "bilinear", "trilinear")[x.ndim - 3]
-    return F.interpolate(x, size=tuple(size), mode=mode)
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=aligned)
 
 
 def cell(k: int, r: int, axes: int) -> tuple[slice, ...]:

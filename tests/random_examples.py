@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 SELDOM = (
-    "attend.causal attend.stored blur.stride concat.axis coordinates.window_size differences.scale grn.eps "
-    "groupnorm.affine layernorm.affine maps.to matmul. normalize.axis normalize.eps pad.after relative.class_token "
-    "relative.signed relative.step rmsnorm.affine rmsnorm.eps rotary.pairs rotary.temperature "
-    "sine_positions.normalized sine_positions.temperature slice.axis slice.step softmax.axis split.axis squeeze.axis"
+    "attend.causal attend.stored blur.stride concat.axis coordinates.window_size differences.scale grn.eps div. "
+    "groupnorm.affine layernorm.affine log_softmax.axis maps.to matmul. normalize.axis normalize.eps pad.after "
+    "relative.class_token reduce_max. reduce_mean. reduce_sum. relative.signed relative.step rmsnorm.affine "
+    "rmsnorm.eps rotary.pairs rotary.temperature sine_positions.normalized sine_positions.temperature slice.axis "
+    "slice.step softmax.axis split.axis squeeze.axis"
 )
 """Operations, with parameters that other items hardly give."""
 

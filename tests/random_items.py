@@ -57,7 +57,14 @@ PARTIAL_UNITS = [
 ]
 WORDS = words("deep wide branch of the coarse fine upper lower head path feature pyramid context guided signal memory")
 PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage", "mix.x.y", "0.1."]
-ELEMENTWISE = [name for name, cls in OPERATIONS.items() if cls.is_activation]
+BOUNDED = [
+    *("softplus -> rescale(1, 0.1) -> log", "square -> rescale(1, 0.5) -> sqrt", "tanh -> square"),
+    *("clamp(-0.5, 1)", "clamp(max = 0.5)", "clamp(min = -0.25)"),
+]
+"""Functions that are called where they have a value, and none that is too large."""
+ELEMENTWISE = [
+    name for name, cls in OPERATIONS.items() if cls.is_activation and name not in ("log", "sqrt", "square", "clamp")
+]
 WRITTEN = {
     *words(
         "conv upconv linear maxpool avgpool adaptive_avgpool adaptive_maxpool global_avgpool global_maxpool batchnorm"
@@ -69,10 +76,12 @@ WRITTEN = {
     *words("stdconv blur rotary differences sine_positions"),
     *words(
         "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
-        "coordinates squeeze"
+        "coordinates squeeze reduce_mean reduce_sum reduce_max"
     ),
 }
-OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
+OTHERS = [
+    cls for name, cls in OPERATIONS.items() if name not in WRITTEN and not cls.is_activation and cls.inputs == "one"
+]
 """The operations that have no call written here: they are called as in their examples."""
 
 
@@ -365,8 +374,11 @@ class Items:
         random = self.random
         if names.acts and random.random() < 0.4:
             return random.choice(names.acts)
-        name = random.choice([*ELEMENTWISE, "relu", "relu"])
+        name = random.choice([*ELEMENTWISE, "relu", "relu", *BOUNDED])
         match name:
+            case "hardtanh":
+                low, high = self.maybe(random.choice(["-0.5", "0.0"]), 0.5), self.maybe("2.0", 0.5)
+                return self.call(name, min=low, max=high)
             case "leaky_relu":
                 return self.call(name, slope=self.maybe(random.choice(["0.2", "-0.1", "0.0", "1.5"]), 0.5))
             case "prelu":
@@ -424,6 +436,8 @@ class Items:
             lambda: self.call("pad", self.size(0, 2), mode=random.choice(edges[1:])),
             lambda: self.call("upsample", random.choice(["2", "1", self.size(1, 2)]), mode=mode),
             lambda: self.call("upsample", random.choice(["2", self.size(1, 2)]), mode="bilinear"),
+            lambda: self.call("upsample", "2", mode="bilinear", align_corners=self.switch(names)),
+            lambda: self.call("resize", self.size(3, 7), align_corners=self.switch(names)),
             lambda: self.call("resize", random.choice(["4", self.size(3, 7)]), mode=mode),
             lambda: f"resize([{', '.join(random.choice(['4', '5', 'base']) for _ in range(self.rank))}])",
             lambda: self.call("resize", random.choice(["it.size", *(f"{x}.size" for x in names.labels)]), mode=mode),

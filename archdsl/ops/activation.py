@@ -1,11 +1,13 @@
 """Activations: a function of each element, and the softmax over the channels."""
 
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from archdsl.ops.axis import AlongAxis
 from archdsl.ops.base import Example, Kept, Operation, Rules, Saves, Shape, Weight, example, renamed
-from archdsl.ops.fields import Number, Positive
+from archdsl.ops.declaration import OperationError
+from archdsl.ops.fields import Number, Positive, shown
 from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, TorchForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.sizes import channels, options
@@ -305,6 +307,138 @@ class Exp(Activation):
         return FunctionForm("{0}.exp()")
 
 
+class Log(Activation):
+    """The natural logarithm, element-wise; for a tensor of any size.
+
+    Numbers of 0 and below have none: they become -inf and nan, as in PyTorch.
+    """
+
+    name = "log"
+    formula_text = "y = log x: the gradient is divided by x"
+    inplace = False
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.log()")
+
+
+class Sqrt(Activation):
+    """The square root, element-wise; for a tensor of any size.
+
+    Numbers below 0 have none: they become nan, as in PyTorch. At 0 its slope is infinite: add a small number before it,
+    `rescale(1, 1e-6) -> sqrt`.
+    """
+
+    name = "sqrt"
+    formula_text = "y = √x: the gradient is divided by 2 · y"
+    inplace = False
+    needs = "output"
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.sqrt()")
+
+
+class Square(Activation):
+    """x², element-wise; for a tensor of any size."""
+
+    name = "square"
+    formula_text = "y = x²: the gradient is multiplied by 2 · x"
+    inplace = False
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.square()")
+
+
+class Abs(Activation):
+    """|x|, element-wise; for a tensor of any size."""
+
+    name = "abs"
+    aliases = ("absolute",)
+    formula_text = "y = |x|: the gradient is multiplied by the sign of x, and is 0 at 0"
+    inplace = False
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.abs()")
+
+
+class Hardtanh(Activation):
+    """min(max(x, min), max), element-wise, from -1 to 1 by default; for a tensor of any size.
+
+    Errors: a `max` that is not above `min`.
+
+    Collobert, Large scale machine learning, 2004.
+    """
+
+    name = "hardtanh"
+    pytorch_names = renamed(min="min_val", max="max_val")
+    module = "Hardtanh"
+
+    min: Number = -1.0
+    max: Number = 1.0
+
+    examples = (*Activation.examples, example((3, 4, 5), min=0.0, max=20.0))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        in_order(self.name, self.min, self.max)
+        return shapes
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return options(("min_val", self.min, -1.0), ("max_val", self.max, 1.0))
+
+    def keeps_sign(self) -> bool:
+        return False
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        low, high = f"{self.min:g}", f"{self.max:g}"
+        yield f"y = min(max(x, {low}), {high}): the gradient goes through where x is between {low} and {high}"
+
+
+class Clamp(Activation):
+    """Cuts numbers off below `min` and above `max`, element-wise; for a tensor of any size.
+
+    One of the two may be left out: `clamp(max = 1)`. `hardtanh` is the same as a layer of its own.
+
+    Errors: neither of them; a `max` below `min`.
+    """
+
+    name = "clamp"
+    aliases = ("clip", "clamp_min", "clamp_max")
+    inplace = False
+
+    min: Number | None = None
+    max: Number | None = None
+
+    examples = tuple(
+        Example(shape.inputs, MappingProxyType(limits))
+        for shape, limits in zip(
+            (*Activation.examples, Activation.examples[0]),
+            ({"min": -1.0, "max": 1.0}, {"min": -0.5}, {"max": 2.0}, {"min": 0.0, "max": 1.0}, {"min": 1e-6}),
+            strict=True,
+        )
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        if self.min is None and self.max is None:
+            raise OperationError("`clamp` needs a limit, or both", parameter="min", help="as in `clamp(-1, 1)`")
+        if self.min is not None and self.max is not None:
+            in_order(self.name, self.min, self.max)
+        return shapes
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        limits = {"min": self.min, "max": self.max}
+        arguments = tuple(Argument(name, limit) for name, limit in limits.items() if limit is not None)
+        return FunctionForm(f"{{0}}.clamp({', '.join(f'{a.name}={{{a.name}}}' for a in arguments)})", arguments)
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        low = "x" if self.min is None else f"max(x, {self.min:g})"
+        yield f"y = {low if self.max is None else f'min({low}, {self.max:g})'}: the gradient of what is cut off is 0"
+
+
+def in_order(name: str, low: float, high: float) -> None:
+    """Raises OperationError unless the limits are in order."""
+    if low >= high:
+        raise OperationError(f"`{name}` needs a `min` below `max`; got {shown(low)} and {shown(high)}", parameter="max")
+
+
 class Softmax(AlongAxis, Activation):
     """eˣ divided by its sum over the channels, at each position.
 
@@ -327,10 +461,31 @@ class Softmax(AlongAxis, Activation):
         return (Argument("dim", self.axis + 1),)
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm("nn.Softmax", (Argument("dim", self.axis or -1),))
+        return ModuleForm(f"nn.{self.module}", (Argument("dim", self.axis or -1),))
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         if self.axis:
             yield f"y_i = exp(x_i) / Σ_k exp(x_k), along axis {self.axis}: for each channel they add up to 1"
         else:
             yield "y_c = exp(x_c) / Σ_k exp(x_k), over the channels: they add up to 1 at every position"
+
+
+class LogSoftmax(Softmax):
+    """The logarithm of the `softmax` over the channels, at each position, computed without overflow.
+
+    `axis = 1` is over the first spatial axis, for each channel. It is what `F.nll_loss` takes; `F.cross_entropy` takes
+    the numbers before it.
+
+    Errors: an axis that the tensor lacks.
+
+    Bridle, 1990.
+    """
+
+    name = "log_softmax"
+    module = "LogSoftmax"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        if self.axis:
+            yield f"y_i = x_i - log Σ_k exp(x_k), along axis {self.axis}: exp(y) adds up to 1 for each channel"
+        else:
+            yield "y_c = x_c - log Σ_k exp(x_k), over the channels: exp(y) adds up to 1 at every position"

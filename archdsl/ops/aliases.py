@@ -53,7 +53,6 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
         "vdim": "leave it out: the channels of the values are inferred",
         "embed_dim": "leave it out: input sizes are inferred",
         "batch_first": "leave it out: the compiler chooses the layout",
-        "align_corners": "leave it out: `align_corners` is always false",
         "inplace": "leave it out: the compiler chooses in-place operations",
     }
 )
@@ -68,7 +67,8 @@ _TABLE = "there are no embeddings; compute them outside, and pass the result to 
 _WINDOWS = "`windows(7) { … }` cuts a map into windows, and puts together what its body makes of them"
 _NORMED = "weights are not normalised; a `batchnorm` after the layer normalises its output"
 _OUTSIDE = "declare one of a package, or your own, with `extern` (`archdsl help blocks`)"
-_FUNCTION = f"the functions of tensors are activations, `exp` and `normalize`; {_OUTSIDE}"
+_FUNCTION = f"the functions of tensors are activations, `exp`, `log`, `abs`, `square`, `sqrt`, `clamp`; {_OUTSIDE}"
+_POWER = f"`square`, `sqrt`, `(a, a, a) -> mul`, or `(b, a) -> div` for what is divided by it; {_OUTSIDE}"
 _CHOOSING = "nothing is chosen by the numbers of a tensor: output them, and choose outside"
 _PATCHES = f"`pixel_unshuffle(r)` makes channels of patches side by side, `windows` cuts a map; {_OUTSIDE}"
 _GATED = "write the gate out: `linear(2 * n) -> split(2) -> (a, b): it`, and `(a -> silu, b) -> mul`"
@@ -91,8 +91,11 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("lstm", "gru", "rnn", "lstmcell", "grucell", "bilstm", "convlstm"), _RECURRENT),
         **dict.fromkeys(("transformer", "transformerencoder", "transformerdecoder"), _TRANSFORMER),
         **dict.fromkeys(("transformerencoderlayer", "transformerdecoderlayer"), _TRANSFORMER),
-        **dict.fromkeys(("maxunpool", "unpool", "unpooling", "maxunpooling"), _UNPOOL),
-        **dict.fromkeys(("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand"), _RANDOM),
+        **dict.fromkeys(("maxunpool", "unpool", "unpooling", "maxunpooling", "maxpool2dwithindices"), _UNPOOL),
+        **dict.fromkeys(
+            ("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand", "randnlike"), _RANDOM
+        ),
+        **dict.fromkeys(("randnlike", "randlike", "normal", "bernoulli", "rsample"), _RANDOM),
         **dict.fromkeys(("embedding", "embed", "positionalembedding"), _TABLE),
         "grid": "`grid(7) { … }` has a body, which meets sparse grids of a map; `maps` makes a map of tokens",
         "windows": "`windows(7) { … }` has a body, which meets each window of a map as a sample of its own",
@@ -102,11 +105,14 @@ MISSING: Mapping[str, str] = MappingProxyType(
         "unsqueeze": "`reshape` inserts axes, as in `reshape([C, 1, it.size[0]])`",
         **dict.fromkeys(("deformconv", "dcn"), f"there are no deformable convolutions; {_OUTSIDE}"),
         **dict.fromkeys(("gridsample", "affinegrid", "warp"), _SAMPLED),
-        **dict.fromkeys(("log", "sqrt", "pow", "abs", "clamp"), _FUNCTION),
+        **dict.fromkeys(("pow", "power", "rsqrt", "reciprocal"), _POWER),
         **dict.fromkeys(("unfold", "fold", "imcol", "im2col", "colim", "extractpatches"), _PATCHES),
         **dict.fromkeys(("roialign", "roipool", "nms", "psroipool", "anchorgenerator"), _CHOOSING),
         **dict.fromkeys(("where", "argmax", "topk", "gather", "scatter", "sort", "cumsum", "indexselect"), _CHOOSING),
-        **dict.fromkeys(("sin", "cos", "square", "power", "div", "divide", "erf", "sign", "logsumexp"), _FUNCTION),
+        **dict.fromkeys(("gt", "lt", "ge", "le", "eq", "ne", "maskedfill", "maskedselect", "nonzero"), _CHOOSING),
+        **dict.fromkeys(("fftrfft", "fftirfft", "fftfft", "fftifft"), _SPECTRUM),
+        **dict.fromkeys(("long", "int", "onehot"), _TABLE),
+        **dict.fromkeys(("sin", "cos", "erf", "sign", "logsumexp", "log1p", "expm1", "round", "floor"), _FUNCTION),
         **dict.fromkeys(("coordconv", "meshgrid", "addcoords", "linspace"), _PLACES),
         "alibi": _TURNED,
         **dict.fromkeys(("mamba", "ssm", "selectivescan", "retention"), f"there are no recurrent layers; {_OUTSIDE}"),
@@ -115,8 +121,7 @@ MISSING: Mapping[str, str] = MappingProxyType(
         "simplenorm": f"`rmsnorm` and `layernorm` are near; {_OUTSIDE}",
         **dict.fromkeys(("frn", "filterresponsenorm", "evonorm", "tlu"), f"`groupnorm` is the nearest; {_OUTSIDE}"),
         **dict.fromkeys(("syncbatchnorm", "frozenbatchnorm"), _TRAINING),
-        "logsoftmax": "end with the numbers before it, which `F.cross_entropy` takes; or with `softmax`",
-        **dict.fromkeys(("hardtanh", "celu", "threshold", "rrelu"), f"`relu6`, `elu` and `tanh` are near; {_OUTSIDE}"),
+        **dict.fromkeys(("celu", "threshold", "rrelu"), f"`relu`, `elu` and `leaky_relu` are near; {_OUTSIDE}"),
         **dict.fromkeys(("involution", "dynamicconv", "condconv", "hypernetwork"), _DYNAMIC),
         "maskedconv": "cut the kernel: `pad(1, after = 0) -> conv(n, 2, pad = valid)`; or `pad = causal`",
         "maxout": "`split(2) -> maximum` takes the larger half",
@@ -130,7 +135,7 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("nonlocal", "windowattention", "patchembed", "patchmerging", "inception"), _BLOCK),
         **dict.fromkeys(("posembed", "learnedposition"), _PLACES),
         "deformableattention": _SAMPLED,
-        **dict.fromkeys(("mean", "reducemean"), "`global_avgpool` of the positions, `channel_mean` of the channels"),
+        "mean": "`global_avgpool` of the positions, `channel_mean` of the channels, `reduce_mean` of an axis",
         **dict.fromkeys(("mixture", "moe", "mixtureofexperts"), f"all branches of a parallel run; {_OUTSIDE}"),
     }
 )
@@ -158,6 +163,12 @@ def called(name: str, here: str) -> str:
 def missing(name: str) -> str | None:
     """Advice for an operation that does not exist."""
     return MISSING.get(_bare(name)) or MISSING.get(name.lower().replace("_", ""))
+
+
+def without(what: str, name: str) -> str:
+    """That there is no operation for what has a name elsewhere, and the advice for it."""
+    advice = missing(name)
+    return f"the language has no operation for {what}" + (f": {advice}" if advice else "")
 
 
 def parameter(name: str, known: Collection[str]) -> str:

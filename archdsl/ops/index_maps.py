@@ -142,6 +142,18 @@ def resampled(out: int, size: int, target: int, mode: str) -> IndexMap:
     return IndexMap(out, period, step, tuple(taps))
 
 
+def aligned(out: int, size: int, target: int, mode: str) -> IndexMap:
+    """An axis of `size` resized to `target` elements whose first and last are those of the axis."""
+    taps = []
+    for r in range(target):
+        low, rest = divmod(r * (size - 1), target - 1) if target > 1 else (0, 0)
+        high = low + (1 if rest else 0)
+        if rest and mode == "bicubic":
+            low, high = low - 1, high + 1
+        taps.append(range(max(low, 0), min(high, size - 1) + 1))
+    return IndexMap(out, target, size, tuple(taps))
+
+
 def gridded(out: int, size: int, target: int) -> IndexMap:
     """An axis of `size` covered by `target` windows, as in adaptive pooling."""
     if target == 1:

@@ -222,6 +222,29 @@ class Sub(Merge):
         return position == 0
 
 
+class Div(Merge):
+    """The first tensor divided by all others, element by element.
+
+    Two or more tensors of one size → that size; a size of 1 is broadcast: [1, H, W] divides every channel.
+
+    Errors: sizes that disagree and are not 1.
+    """
+
+    name = "div"
+    aliases = ("divide", "truediv")
+    sign = "÷"
+    formula_text = "y = a / b, element by element: the gradient of a is that of y divided by b, that of b times -y / b"
+    needs_inputs = True
+    template = "{0} / {1}"
+    helper_names = ("quotient_of",)
+    gathers = "The first of the tensors divided by all the others"
+
+    examples = (*Merge.examples, example((3, 4, 5), (1, 4, 5)), example((3, 7), (3, 1), (1, 7)))
+
+    def stretches(self) -> bool:
+        return True
+
+
 class Maximum(Merge):
     """The largest of the tensors, element by element.
 

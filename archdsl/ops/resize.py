@@ -9,7 +9,7 @@ from archdsl.ops import helpers, index_maps
 from archdsl.ops.align import LINEAR
 from archdsl.ops.base import Operation, Rules, Shape, Window, example, renamed
 from archdsl.ops.declaration import OperationError
-from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
+from archdsl.ops.fields import Count, Size, Switch, Target, is_free, shape_text, shown, times
 from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, TorchForm
 from archdsl.ops.formulas import AXES, Section, Sizes
 from archdsl.ops.index_maps import ChannelMap, grouped
@@ -47,11 +47,30 @@ class Interpolation(Operation):
     def _mode(self) -> Mode:
         raise NotImplementedError
 
+    def _aligned(self) -> bool:
+        raise NotImplementedError
+
+    def _checked_mode(self, shape: Shape) -> str:
+        """PyTorch's mode. OperationError for a rank or an alignment that it lacks."""
+        if self._aligned() and self._mode() == "nearest":
+            raise OperationError(
+                f"`{self.name}` by copying has no corners to align",
+                parameter="align_corners",
+                help="interpolate: `mode = bilinear, align_corners = true`",
+            )
+        return torch_mode(self.name, self._mode(), shape)
+
+    def _options(self, shape: Shape) -> tuple[Argument, ...]:
+        """The arguments of nn.Upsample that are no sizes."""
+        mode = Argument("mode", self._checked_mode(shape), "nearest")
+        return (mode, Argument("align_corners", True)) if self._aligned() else (mode,)
+
     def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         axes = enumerate(zip(ints(shapes[0][1:]), ints(outputs[0][1:]), strict=True))
-        return {0: tuple(index_maps.resampled(a, n, o, self._mode()) for a, (n, o) in axes)}
+        by = index_maps.aligned if self._aligned() else index_maps.resampled
+        return {0: tuple(by(a, n, o, self._mode()) for a, (n, o) in axes)}
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         if self._mode() == "nearest":
@@ -73,7 +92,8 @@ class Interpolation(Operation):
             yield "copies: along an axis from n to m elements, y[i] = x[⌊i · n / m⌋]; nothing is learned"
             yield "the gradients of the copies add up"
             return
-        yield "along an axis from n to m elements, y[i] is at p = (i + 1/2) · n / m - 1/2 of x; nothing is learned"
+        place = "i · (n - 1) / (m - 1)" if self._aligned() else "(i + 1/2) · n / m - 1/2"
+        yield f"along an axis from n to m elements, y[i] is at p = {place} of x; nothing is learned"
         if mode == "bicubic":
             yield "it is made from the four neighbours there"
         else:
@@ -84,9 +104,10 @@ class Upsample(Interpolation):
     """Multiplies each spatial size by `scale`, by copying (`nearest`) or interpolation (`bilinear`, `bicubic`).
 
     [C, …] → [C, …]: each spatial size n becomes n · scale; `1x2` scales each axis by its own factor. `bilinear` works
-    for every rank. `align_corners` is false, PyTorch's default.
+    for every rank. With `align_corners = true` the first and the last elements of an axis stay where they are, as older
+    networks have it: what lies between depends on the size of the whole axis then.
 
-    Errors: a flat tensor; `bicubic` in 1-d or 3-d.
+    Errors: a flat tensor; `bicubic` in 1-d or 3-d; `align_corners = true` with `nearest`.
     """
 
     name = "upsample"
@@ -95,9 +116,13 @@ class Upsample(Interpolation):
 
     scale: Size
     mode: Mode = "nearest"
+    align_corners: Switch = False
 
     def _mode(self) -> Mode:
         return self.mode
+
+    def _aligned(self) -> bool:
+        return self.align_corners
 
     examples = (
         example((3, 4, 5), scale=2),
@@ -105,21 +130,24 @@ class Upsample(Interpolation):
         example((3, 4, 5), scale=2, mode="bicubic"),
         example((3, 7), scale=2, mode="linear"),
         example((2, 3, 4, 5), scale=2, mode="bilinear"),
+        example((3, 4, 5), scale=2, mode="bilinear", align_corners=True),
+        example((3, 1, 5), scale=3, mode="bicubic", align_corners=True),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
         sizes = spatial(self.name, shape)
-        torch_mode(self.name, self.mode, shape)
+        self._checked_mode(shape)
         return ((shape[0], *(n * s for n, s in zip(sizes, each(self.scale, shape, "scale"), strict=True))),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         factor = Argument("scale_factor", collapse(each(self.scale, shapes[0], "scale")))
-        mode = torch_mode(self.name, self.mode, shapes[0])
-        return ModuleForm("nn.Upsample", (factor, Argument("mode", mode, "nearest")))
+        return ModuleForm("nn.Upsample", (factor, *self._options(shapes[0])))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         """As a window of stride 1 over the input with scale − 1 zeros between its elements."""
+        if self.align_corners:
+            return Window(whole=True)  # where an element reads depends on the size of the axis
         scale = each(self.scale, shapes[0], "scale")
         one = (1,) * len(scale)
         if self.mode == "nearest":
@@ -142,9 +170,10 @@ class Resize(Interpolation):
     """Resizes the spatial axes to a given size, by interpolation or (`nearest`) copying.
 
     [C, …] → [C, to]; `to` is an int, a size, or that of a tensor: `resize(x.size)`. `bilinear` works for every rank.
-    `align_corners` is false, PyTorch's default.
+    With `align_corners = true` the first and the last elements of an axis stay where they are, as older networks have
+    it.
 
-    Errors: a flat tensor; `bicubic` in 1-d or 3-d; a size below 1.
+    Errors: a flat tensor; `bicubic` in 1-d or 3-d; a size below 1; `align_corners = true` with `nearest`.
     """
 
     name = "resize"
@@ -153,9 +182,13 @@ class Resize(Interpolation):
 
     to: Target
     mode: Mode = "bilinear"
+    align_corners: Switch = False
 
     def _mode(self) -> Mode:
         return self.mode
+
+    def _aligned(self) -> bool:
+        return self.align_corners
 
     examples = (
         example((3, 4, 5), to=7),
@@ -163,6 +196,7 @@ class Resize(Interpolation):
         example((3, 4, 5), to=6, mode="bicubic"),
         example((3, 7), to=3),
         example((2, 3, 4, 5), to=(5, 4, 3)),
+        example((3, 4, 5), to=(7, 1), align_corners=True),
     )
 
     def _size(self, shape: Shape) -> tuple[Dim, ...]:
@@ -171,7 +205,7 @@ class Resize(Interpolation):
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
         spatial(self.name, shape)
-        torch_mode(self.name, self.mode, shape)
+        self._checked_mode(shape)
         for size in self._size(shape):
             rules.require(
                 dims.at_least(size, 1),
@@ -185,12 +219,13 @@ class Resize(Interpolation):
         return outputs[0][1:]
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
-        mode = torch_mode(self.name, self.mode, shapes[0])
         size = self._size(shapes[0])
         if is_free(size):
-            arguments = (Argument("size", size), Argument("mode", mode))
-            return FunctionForm("F.interpolate({0}, size={size}, mode={mode})", arguments)
-        return ModuleForm("nn.Upsample", (Argument("size", size), Argument("mode", mode, "nearest")))
+            mode, *more = self._options(shapes[0])
+            arguments = (Argument("size", size), Argument("mode", mode.value), *more)
+            given = "".join(f", {a.name}={{{a.name}}}" for a in arguments)
+            return FunctionForm(f"F.interpolate({{0}}{given})", arguments)
+        return ModuleForm("nn.Upsample", (Argument("size", size), *self._options(shapes[0])))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)

@@ -243,6 +243,8 @@ def elementwise(
     name = plain(given.name)
     if name in VIEWS and given.module is None:
         return elementwise(layouts, given.arguments[0], shape, order, batches, call)
+    if name == "getitem" and isinstance(given.arguments[0], Owned | Derived):
+        return part_of(layouts, given, shape, order, batches, call)
     numbers = [part for part in given.arguments if isinstance(part, int | float)]
     tensors = [part for part in given.arguments if isinstance(part, Owned | Derived)]
     if len(tensors) != 1 or tensors[0].shape != given.shape or len(given.arguments) > 2:
@@ -263,6 +265,33 @@ def elementwise(
         return inner
     made = Value([*inner.shapes])
     layouts.moved.append(Item(found.operation, dict(found.arguments), [inner], [made], line=call.line))
+    return made
+
+
+def part_of(
+    layouts: Layouts, given: Derived, shape: tuple[int, ...], order: Order, batches: list[int], call: Call
+) -> Value:
+    """A part of a parameter along one axis, as the embeddings of positions without that of a class token.
+
+    Raises NoOperation.
+    """
+    whole = given.arguments[0].shape
+    index = given.arguments[1] if isinstance(given.arguments[1], tuple) else (given.arguments[1],)
+    cut = [(i, part) for i, part in enumerate(index) if part != slice(None)]
+    plain = len(cut) == 1 and isinstance(cut[0][1], slice) and len(whole) == len(shape) == len(order) + 1
+    if not plain or given.shape != shape or not cut[0][0]:
+        raise NoOperation("a part of a parameter, other than positions one after the other")
+    ((axis, part),) = cut
+    start, stop, step = part.indices(whole[axis])
+    if step != 1:
+        raise NoOperation("a part of a parameter, with steps")
+    inner = elementwise(layouts, given.arguments[0], whole, order, batches, call)
+    on = order[axis - 1]
+    more = {} if stop == whole[axis] else {"stop": stop}
+    sizes = [(n[0], *(stop - start if at == on else size for at, size in enumerate(n[1:]))) for n in inner.shapes]
+    made = Value(sizes)
+    arguments = {"start": start, **more, **({"axis": on} if on else {})}
+    layouts.moved.append(Item("slice", arguments, [inner], [made], line=call.line))
     return made
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from archdsl.dims import DimError
-from archdsl.ops import OPERATIONS, Operation
+from archdsl.ops import OPERATIONS, Operation, aliases
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import FunctionForm
@@ -24,7 +24,7 @@ OPERATIONS_OF = {
     **dict.fromkeys(("add", "iadd", "radd"), "add"),
     **dict.fromkeys(("mul", "imul", "rmul", "multiply"), "mul"),
     **dict.fromkeys(("sub", "isub", "subtract", "rsub"), "sub"),
-    **dict.fromkeys(("div", "truediv", "itruediv", "divide"), "div"),
+    **dict.fromkeys(("div", "truediv", "itruediv", "divide", "true_divide", "rdiv", "rtruediv"), "div"),
     "maximum": "maximum",
     "neg": "neg",
 }
@@ -119,11 +119,17 @@ def element_functions() -> Set[str]:
     return found
 
 
+def is_function(call: Call) -> bool:
+    """Whether a call is of a function that is no layer."""
+    name = plain_name(call)
+    return call.module is None and (name in HANDLERS or name in element_functions())
+
+
 def as_layer(call: Call, name: str) -> nn.Module:
     """The layer that does what a function does. Raises NoOperation."""
     cls = layer_classes().get(name.replace("_", ""))
     if cls is None or not call.arguments or not isinstance(call.arguments[0], Value):
-        raise NoOperation(f"the language has no operation for the function `{call.name}`")
+        raise NoOperation(aliases.without(f"the function `{call.name}`", plain_name(call)))
     if any(isinstance(part, Owned | Constant | Derived) for part in [*call.arguments, *call.named.values()]):
         raise NoOperation(f"`{call.name}` is called with a tensor that is not computed from the input")
     accepted = inspect.signature(cls).parameters
@@ -206,24 +212,47 @@ def interpolate(call: Call) -> Meaning:
         again = call.again[1]
     if size is None or size == again or not call.again:
         return layer_function(call, "interpolate")
-    if call.named.get("align_corners"):
-        raise NoOperation("`resize` has nothing for `align_corners` = True")
-    mode = call.named.get("mode", "nearest")
+    mode, corners = argument(call, 3, "mode", "nearest"), bool(argument(call, 4, "align_corners"))
     spatial = [shape[2:] for shape in call.results[0].shapes]
     more = {} if mode == default_of(OPERATIONS["resize"], "mode") else {"mode": mode}
+    more |= {"align_corners": True} if corners else {}
     return Meaning(call.inputs[:1], Wording("resize", {"to": SizeOf(spatial), **more}))
 
 
-@handles("hardtanh", "clamp", "clip", "clamp_min")
+def each_axis(given: Any, rank: int) -> tuple[Any, ...]:
+    """One number for each axis."""
+    found = given if isinstance(given, tuple) else (given,)
+    return found * rank if len(found) == 1 else found
+
+
+@handles(*(f"{kind}_pool{rank}d" for kind in ("avg", "max") for rank in (1, 2, 3)))
+def pool(call: Call) -> Meaning:
+    """A pooling; one whose window is the whole map, whatever its size, is over all positions."""
+    maps = [shape[2:] for shape in call.inputs[0].shapes]
+    windows = [argument(call, 1, "kernel_size")]
+    if len(call.again) > 1 or "kernel_size" in call.again_named:
+        windows.append(call.again[1] if len(call.again) > 1 else call.again_named["kernel_size"])
+    sizes = [each_axis(window, len(maps[0])) for window in windows]
+    padding = {*each_axis(argument(call, 3, "padding", 0), len(maps[0]))}
+    if sizes == maps and len(set(maps)) > 1 and padding == {0}:
+        return Meaning(call.inputs[:1], Wording(f"global_{plain_name(call)[:3]}pool", {}))
+    return layer_function(call, plain_name(call))
+
+
+@handles("hardtanh", "clamp", "clip", "clamp_min", "clamp_max")
 def clamped(call: Call) -> Meaning:
-    """Numbers cut off below 0, and perhaps above 6."""
-    low, high = {"hardtanh": ("min_val", "max_val"), "clamp_min": ("min", "")}.get(plain_name(call), ("min", "max"))
-    least = argument(call, 1, low, -1 if low == "min_val" else None)
-    most = argument(call, 2, high, 1 if low == "min_val" else None)
-    names = {(0, None): "relu", (0, 6): "relu6"}
-    if (least, most) not in names or len(call.inputs) != 1:
-        raise NoOperation(f"`{call.name}` to other numbers than at least 0, or from 0 to 6")
-    return Meaning(call.inputs, Wording(names[least, most], {}))
+    """Numbers cut off below a limit, above one, or both."""
+    name = plain_name(call)
+    low, high = {"hardtanh": ("min_val", "max_val")}.get(name, ("min", "max"))
+    least = argument(call, 1, low, -1 if name == "hardtanh" else None) if name != "clamp_max" else None
+    most = argument(call, 1 if name == "clamp_max" else 2, high, 1 if name == "hardtanh" else None)
+    limits = {"min": least, "max": most}
+    if len(call.inputs) != 1 or not all(isinstance(limit, int | float | None) for limit in limits.values()):
+        raise NoOperation(f"`{call.name}` to limits that are tensors")
+    if least == 0 and most in (None, 6):
+        return Meaning(call.inputs, Wording("relu" if most is None else "relu6", {}))
+    operation = OPERATIONS["hardtanh" if name == "hardtanh" else "clamp"]
+    return Meaning(call.inputs, Wording(operation.name, without_defaults(operation, limits)))
 
 
 class PerRun(tuple[int, ...]):

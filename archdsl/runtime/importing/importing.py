@@ -13,6 +13,7 @@ from archdsl.common.units import counted
 from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
+from archdsl.runtime.importing.inputs import input_names
 from archdsl.runtime.importing.layers import is_layer, recorded_layers, snake_case
 from archdsl.runtime.importing.making import Made, watching, wrong_arguments, wrong_inputs
 from archdsl.runtime.importing.outside import Extern, declare
@@ -76,7 +77,10 @@ def from_module(
     module.eval()
     try:
         made = ({} if made is None else made) if extern else None
-        return Import(module, sizes, identifier(name or type(module).__name__), source, made, fixed).run()
+        named = identifier(name or type(module).__name__)
+        if named in {*input_names(module, len(sizes)), "image", "signal", "volume"}:
+            named += "_model"
+        return Import(module, sizes, named, source, made, fixed).run()
     finally:
         for part, training in modes.items():
             part.training = training
@@ -238,6 +242,11 @@ class Import:
         text, externs = self.spec(recording, outputs, free=self.sizes != others)
         notes = [note for extern in externs for note in extern_notes(extern)]
         smaller = others if firsts is None else firsts
+        notes += [
+            f"its output {name} is one number for each sample, which the spec gives an axis of size 1"
+            for name, value in outputs
+            if not shape_of(value)
+        ]
         found = prove(self.name, text, notes, self.module, self.sizes, smaller, why, packages(externs))
         found.externs = externs
         return found
@@ -251,7 +260,9 @@ class Import:
         names = [said_name(n, shape_of(v), len(network.inputs)) for n, v in network.inputs]
         network.inputs = [*zip(names, (value for _, value in network.inputs), strict=True)]
         every = [*network.outputs, *network.training]
-        body = structure(network.root, names, every if len(every) > 1 else None)
+        named = {value: input_name for input_name, value in network.inputs}
+        inputs = [named[value] for value in network.root.inputs]  # in the order in which they are used
+        body = structure(network.root, inputs, every if len(every) > 1 else None)
         blocks = Blocks(externs=externs)
         chain = blocks.make(body.chain)
         declared = declarations(names, self.sizes, free)

@@ -25,15 +25,15 @@ def is_deep(member: Item | Scope, branches: list[Chain]) -> bool:
 def combined(node: Node, branches: list[Chain], into: int | None, named: bool = False) -> Chain:
     """A merge of branches: a residual or dense connection, or a parallel before it; `into` are the channels before."""
     named = named or bool(node.names) or any(takes_nothing(branch) for branch in branches)
-    if node.kind == "op" and node.name == "add" and len(branches) == 2 and not named:
+    plain = len(branches) == 2 and not named and not node.arguments  # of one size: nothing is repeated
+    if node.kind == "op" and node.name == "add" and plain:
         if [] in branches:
             at = branches.index([])
             return [Node("residual", bodies=[[], branches[1 - at]], into=into)]
         short, long = sorted(branches, key=size)
         if size(short) * 2 <= size(long) and not any(n.kind == "ref" for n in (*short[:1], *long[:1])):
             return [Node("residual", bodies=[short, long], into=into)]
-    grows = len(branches) == 2 and branches[0] == [] and branches[1] and not node.arguments
-    if node.kind == "op" and node.name == "concat" and not named and grows:
+    if node.kind == "op" and node.name == "concat" and plain and branches[0] == [] and branches[1]:
         return [Node("dense", bodies=[branches[1]], into=into)]
     return [Node("parallel", bodies=branches, into=into), node]
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import pooling
 
 from archdsl.dims import DimError
-from archdsl.ops import OPERATIONS, Operation, helpers
+from archdsl.ops import OPERATIONS, Operation, aliases, helpers
 from archdsl.ops.base import Example, Rules, Shape
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import Argument, ModuleForm
@@ -180,13 +181,18 @@ def said(
     if isinstance(module, nn.Identity):
         return None
     if (made := computed_weight(module)) is not None:
-        raise NoOperation(f"a {type(module).__name__} whose weight `{made}` computes")
+        raise NoOperation(
+            f"a {type(module).__name__} whose weight `{made}` computes; `torch.nn.utils.parametrize."
+            "remove_parametrizations` (or `remove_spectral_norm`, `remove_weight_norm`) leaves the computed one"
+        )
+    if (reduced := _along_one_axis(module)) is not None:
+        return reduced
     name = class_name(module)
     if name in FOREIGN:
         return _foreign(module, FOREIGN[name], shapes)
     candidates = by_constructor().get(constructor_name(module), ())
     if not candidates:
-        raise NoOperation(f"the language has no operation for the layer {type(module).__name__}")
+        raise NoOperation(aliases.without(f"the layer {type(module).__name__}", type(module).__name__))
     found, reasons = [], []
     for cls in candidates:
         try:
@@ -196,6 +202,17 @@ def said(
     if not found:
         raise NoOperation(reasons[0])
     return min(found, key=lambda one: len(one.arguments))
+
+
+def _along_one_axis(module: nn.Module) -> Wording | None:
+    """An adaptive pooling that leaves one position on one axis, and all on the others."""
+    kinds = {pooling._AdaptiveAvgPoolNd: "reduce_mean", pooling._AdaptiveMaxPoolNd: "reduce_max"}
+    operation = next((name for cls, name in kinds.items() if isinstance(module, cls)), None)
+    size = getattr(module, "output_size", None)
+    if operation is None or not isinstance(size, tuple) or sorted(map(str, size)) != ["1", *["None"] * (len(size) - 1)]:
+        return None
+    axis = 1 + size.index(1)
+    return Wording(operation, {"axis": axis} if axis > 1 else {})
 
 
 def computed_weight(module: nn.Module) -> str | None:

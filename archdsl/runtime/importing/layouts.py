@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 
 from torch import Tensor
@@ -30,21 +29,6 @@ def unknown(call: Call) -> None:
     raise NoOperation(f"`{call.name}`")
 
 
-class Pending:
-    """What a tensor is that only certain calls may use; `says` is the reason why others may not."""
-
-    __slots__ = ()
-    says = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Repeated(Pending):
-    """A tensor that repeats another one along axes of size 1, as merges do by themselves; `made` copies its numbers."""
-
-    tensor: Value
-    made: Callable[[], View]
-
-
 class Layouts:
     """The view that each value is; `moved` collects the items that move numbers for the current call.
 
@@ -54,11 +38,10 @@ class Layouts:
     def __init__(
         self,
         keys: Collection[str],
-        parameters: Collection[str],
         start: Callable[[str], dict[str, object]],
         numbers: Callable[[str], Tensor],
     ) -> None:
-        self.keys, self.parameters, self.start, self.numbers = keys, parameters, start, numbers
+        self.keys, self.start, self.numbers = keys, start, numbers
         """`start` gives the argument for the initial value of a parameter that has one number, `numbers` a buffer."""
         self.views: dict[Value, View] = {}
         self.inside: dict[Value, Item] = {}
@@ -69,10 +52,12 @@ class Layouts:
         """The parts of tensors that were split in the module that runs."""
         self.held: dict[object, Value] = {}
         """The parameters that the module that runs has used, by their keys and sizes."""
+        self.repeated: dict[Value, Value] = {}
+        """Tensors that are others repeated along axes."""
         self.stacks: dict[Value, list[Value]] = {}
         """Tensors along a new first axis."""
-        self.pending: dict[Value, Pending] = {}
-        """Tensors that are said together with what uses them."""
+        self.roots: dict[Value, tuple[Value, float]] = {}
+        """Inverse roots of the mean of a tensor's squares over its channels: that tensor, and what is added."""
         self.makers: dict[Value, Call] = {}
         """The calls of functions by their results."""
         self.normal: dict[Value, Item] = {}
@@ -93,11 +78,10 @@ class Layouts:
         """Whether a parameter or buffer is in the state_dict."""
         return key in self.keys
 
-    def refuse_buffer(self, owned: Owned) -> None:
-        """Raises NoOperation for a buffer: a tensor of the language that takes no input is learned."""
-        if owned.key not in self.parameters:
-            why = "which is not learned" if self.is_kept(owned.key) else "which is not in the state_dict"
-            raise NoOperation(f"the buffer `{owned.key}`, {why}")
+    def refuse_unkept(self, owned: Owned) -> None:
+        """Raises NoOperation for a buffer that no checkpoint has; others become parameters, which a note says."""
+        if not self.is_kept(owned.key):
+            raise NoOperation(f"the buffer `{owned.key}`, which is not in the state_dict")
 
     def is_scores(self, value: Value) -> bool:
         return value in self.scores
@@ -126,12 +110,7 @@ class Layouts:
             del self.views[value]
 
     def view(self, value: Value) -> View:
-        """The view that a value is. Raises NoOperation for one that waits for what uses it."""
-        waiting = self.pending.get(value)
-        if isinstance(waiting, Repeated):
-            return waiting.made()
-        if waiting is not None:
-            raise NoOperation(waiting.says)
+        """The view that a value is. """
         return self.views.get(value) or whole(value)
 
     def settle(self, view: View, *, anyhow: bool = True) -> View | None:
@@ -238,7 +217,7 @@ class Layouts:
         if rank > 1:
             options |= {"tokens": (1, *turned[1:], turned[0]), "rows": (*turned[1:], turned[0])}
         options |= {"flat": (prod(turned),), **({"scalar": ()} if prod(turned) == 1 else {})}
-        self.refuse_buffer(owned)
+        self.refuse_unkept(owned)
         stored = next((name for name, shape in options.items() if shape == owned.stored), None)
         if sizes[0] != 1 or len(owned.shape) > rank + 1 or stored is None:
             raise NoOperation(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")

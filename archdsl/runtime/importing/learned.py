@@ -71,8 +71,8 @@ class Learned:
         return self.with_batch(self.value(given), 0, rank)
 
     def parameter(self, owned: Owned) -> Value:
-        """A view of a parameter. Raises NoOperation for a buffer."""
-        self.layouts.refuse_buffer(owned)
+        """A view of a parameter. Raises NoOperation for a buffer that no checkpoint has."""
+        self.layouts.refuse_unkept(owned)
         runs = len(self.batches)
         if owned.key not in self.known:
             sizes, stored = laid_out(owned.stored)

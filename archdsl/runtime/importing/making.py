@@ -80,7 +80,7 @@ def wrong_inputs(module: nn.Module, given: int) -> str:
     most = given if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()) else len(places)
     if len(needed) <= given <= most:
         return ""
-    shown = ", ".join(f"`{p.name}`" for p in places)
+    shown = ", ".join(f"`{p.name}`" for p in places) or "no tensor by its position"
     return f"its forward takes {shown}: give the size of each input in order (--size, repeated), and no more"
 
 

@@ -7,15 +7,17 @@ from dataclasses import replace
 from math import prod
 from typing import TypeAlias
 
+from archdsl.ops import aliases
 from archdsl.runtime.importing.biases import affine, computed
 from archdsl.runtime.importing.fixed import with_positions
 from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
-from archdsl.runtime.importing.layouts import Layouts, Repeated, stored_factor
+from archdsl.runtime.importing.layouts import Layouts, stored_factor
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.normalising import normalised, with_weight
+from archdsl.runtime.importing.normalising import normalised, note_root, with_weight
 from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.reducing import reduced
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import Order, View, axis_of, order_of, sizes_of
 
@@ -31,10 +33,10 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
     if more and more != {"alpha": 1}:
         raise NoOperation(f"`{call.name}` with {', '.join(f'`{k}`' for k in more)}")
     parts = [*call.arguments, *(call.named[k] for k in ("input", "other") if k in call.named)][:2]
-    if plain_name(call) == "rsub":
+    if plain_name(call).startswith("r"):
         parts.reverse()
     tensors = [part for part in parts if isinstance(part, Value)]
-    if len(tensors) == 2 and operation != "div":
+    if len(tensors) == 2:
         merge(layouts, call, operation, tensors[0], tensors[1])
         return
     others = [part for part in parts if not isinstance(part, Value)]
@@ -42,8 +44,8 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
         number(layouts, call, operation, parts)
     elif len(tensors) == 1 and operation == "add" and with_positions(layouts, call, tensors[0], others[0]):
         return
-    elif len(tensors) == 1 and isinstance(others[0], Owned | Derived) and operation in ("add", "mul"):
-        with_parameter(layouts, call, operation, tensors[0], others[0])
+    elif len(tensors) == 1 and isinstance(others[0], Owned | Derived) and operation in LEARNED:
+        with_parameter(layouts, call, operation, parts)
     else:
         raise NoOperation(f"`{operation}` of {' and '.join(map(described, parts))}")
 
@@ -51,16 +53,59 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
 MERGERS.update(dict.fromkeys(OPERATIONS_OF, arithmetic))
 
 
+def larger(layouts: Layouts, call: Call) -> None:
+    """The larger of two tensors, element by element; of one, the maximum over axes."""
+    if len(call.inputs) == 2:
+        merge(layouts, call, "maximum", *call.inputs)
+    else:
+        reduced(layouts, call)
+
+
+MERGERS["max"] = larger
+
+
+EXPONENTS = {"square": 2, "sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1}
+POWERS = {0.5: "sqrt", 1: None, 2: "square", 3: "mul", 4: "mul"}
+"""What a tensor to some power is; None: itself."""
+
+
 def power(layouts: Layouts, call: Call) -> None:
-    """The square of a tensor: its product with itself."""
-    tensor = call.inputs[0]
-    if plain_name(call) == "pow" and argument(call, 1, "exponent") != 2:
-        raise NoOperation(f"`{call.name}` with another exponent than 2")
-    view = layouts.view(tensor)
-    emit(layouts, "mul", {}, [view.base, view.base], [layouts.made_like(call.results[0], view)])
+    """A power of a tensor: its square, its root, its product with itself, or one divided by these."""
+    tensor, result = call.inputs[0], call.results[0]
+    exponent = EXPONENTS.get(plain_name(call), argument(call, 1, "exponent"))
+    known = isinstance(exponent, int | float) and abs(exponent) in POWERS and call.arguments[0] is tensor
+    if not known or len(call.inputs) > 1:
+        raise NoOperation(aliases.without(f"`{call.name}` of {' and '.join(map(described, call.arguments))}", "pow"))
+    operation, view = POWERS[abs(exponent)], layouts.view(tensor)
+    if operation is None and exponent > 0:
+        layouts.same(result, tensor)
+        return
+    base, made = view.base, layouts.made_like(result, view)
+    if operation is not None:
+        raised = made if exponent > 0 else Value([*base.shapes], base.dtype)
+        emit(layouts, operation, {}, [base] * (int(abs(exponent)) if operation == "mul" else 1), [raised])
+        base = raised
+    if exponent < 0:
+        emit_quotient(layouts, 1, base, made)
 
 
-MERGERS.update(dict.fromkeys(("pow", "square"), power))
+MERGERS.update(dict.fromkeys(("pow", *EXPONENTS), power))
+
+
+def inverse_of_root(layouts: Layouts, call: Call) -> None:
+    """One divided by a root; that of a mean of squares may be part of a normalisation."""
+    note_root(layouts, call)
+    power(layouts, call)
+
+
+MERGERS["rsqrt"] = inverse_of_root
+
+
+def emit_quotient(layouts: Layouts, number: Number, divisor: Value, made: Value) -> None:
+    """A number divided by a tensor."""
+    constant = Value([*divisor.shapes], divisor.dtype)
+    emit(layouts, "rescale", {"scale": 0, "offset": whole_number(number)}, [divisor], [constant])
+    emit(layouts, "div", {}, [constant, divisor], [made])
 
 
 def product_and_sum(layouts: Layouts, call: Call) -> None:
@@ -83,7 +128,7 @@ def described(part: object) -> str:
     if isinstance(part, Owned):
         return f"the parameter or buffer `{part.key}`"
     if isinstance(part, Constant):
-        return "a tensor that is not computed from the input"
+        return "a tensor that is not computed from the input (make it a buffer: `register_buffer`)"
     if isinstance(part, Derived):
         return "a tensor that is computed from parameters alone"
     return "a tensor" if isinstance(part, Value) else repr(part)
@@ -94,7 +139,6 @@ def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) 
     result = call.results[0]
     if operation == "mul" and normalised(layouts, result, one, two):
         return
-    one, two = (unrepeated(layouts, part, other, result) for part, other in ((one, two), (two, one)))
     first, second = layouts.view(one), layouts.view(two)
     if order_of(first) is None and first.axes == second.axes and first.base.shapes == second.base.shapes:
         emit(layouts, operation, {}, [first.base, second.base], [layouts.made_like(result, first)])
@@ -106,17 +150,18 @@ def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) 
     order = orders[larger]
     bases = [layouts.ordered(value, order) for value in (one, two)]
     same = len({shape_of(base) for base in bases}) == 1
-    if not same and operation not in ("mul", "add"):
+    if operation == "sub" and not same:  # `sub` repeats nothing
+        operation, bases[1] = "add", negated(layouts, bases[1])
+    if not same and operation not in ("mul", "add", "div"):
         raise NoOperation(f"`{operation}` of tensors of different sizes")
     arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
     emit(layouts, operation, arguments, bases, [layouts.made(result, order)])
 
 
-def unrepeated(layouts: Layouts, part: Value, other: Value, result: Value) -> Value:
-    """What a tensor repeats, if the other one of a merge has the size of the result."""
-    found = layouts.pending.get(part)
-    repeats = isinstance(found, Repeated) and other.shapes == result.shapes and other not in layouts.pending
-    return found.tensor if isinstance(found, Repeated) and repeats else part
+def negated(layouts: Layouts, tensor: Value) -> Value:
+    made = Value([*tensor.shapes], tensor.dtype)
+    emit(layouts, "rescale", {"scale": -1}, [tensor], [made])
+    return made
 
 
 def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]) -> None:
@@ -125,6 +170,10 @@ def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]
     if layouts.is_scores(tensor):
         raise NoOperation("arithmetic with scores")
     values = [float(part) for part in parts if isinstance(part, int | float)]
+    if operation == "div" and not isinstance(parts[0], Value):
+        view = layouts.view(tensor)
+        emit_quotient(layouts, values[0], view.base, layouts.made_like(call.results[0], view))
+        return
     try:
         arguments = affine(operation, values[0] if values else 0.0, isinstance(parts[0], Value))
     except NoOperation:
@@ -146,15 +195,21 @@ def whole_number(value: Number) -> Number:
     return int(value) if float(value).is_integer() else value
 
 
-def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, owned: Owned | Derived) -> None:
-    """A learned factor of each channel, or a learned tensor that is added or multiplied."""
+LEARNED = ("add", "mul", "sub", "div")
+"""The arithmetic of tensors with parameters."""
+
+
+def with_parameter(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]) -> None:
+    """A learned factor of each channel, or a learned tensor that is added, multiplied, subtracted or a divisor."""
+    tensor, owned = sorted(parts, key=lambda part: not isinstance(part, Value))
+    assert isinstance(tensor, Value) and isinstance(owned, Owned | Derived)
     if operation == "mul" and isinstance(owned, Owned) and with_weight(layouts, call, tensor, owned):
         return
     base, order = layouts.place(tensor)
     result = call.results[0]
     if result.shapes != tensor.shapes:
         raise NoOperation(f"`{operation}` repeats a tensor for {described(owned)}")
-    if operation == "mul" and isinstance(owned, Owned) and owned.key in layouts.parameters:
+    if operation == "mul" and isinstance(owned, Owned) and layouts.is_kept(owned.key):
         stored = stored_factor(owned, len(order), shape_of(base)[0], 1 + order.index(0))
         if stored is not None:
             stored |= layouts.start(owned.key)
@@ -163,8 +218,11 @@ def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, 
             return
     learned = computed(layouts, owned, order, base, call)
     same = shape_of(learned) == shape_of(base)
+    inputs = [base, learned] if parts[0] is tensor or operation in ("add", "mul") else [learned, base]
+    if operation == "sub" and not same:  # `sub` repeats nothing
+        operation, inputs[1] = "add", negated(layouts, inputs[1])
     arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
-    emit(layouts, operation, arguments, [base, learned], [layouts.made(result, order)])
+    emit(layouts, operation, arguments, inputs, [layouts.made(result, order)])
 
 
 def concat(layouts: Layouts, call: Call) -> None:

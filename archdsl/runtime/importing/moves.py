@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
+from torch import nn
 
 from archdsl.runtime.importing.functions import PerRun, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
-from archdsl.runtime.importing.layouts import Layouts, Repeated
+from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recorded import Call, Value, values_in
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     Atom,
     Axis,
-    Order,
     View,
     axis_of,
     divided,
@@ -63,8 +63,20 @@ def reshape(layouts: Layouts, call: Call) -> None:
     if found is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
         found = reshaped(settled, sizes)
     if found is None:
-        raise NoOperation(f"`{call.name}` mixes axes: {list(tensor.shapes[0])} to {list(result.shapes[0])}")
+        found = mixed(layouts, call)
     layouts.set(result, found)
+
+
+def mixed(layouts: Layouts, call: Call) -> View:
+    """A reshape that takes numbers of several axes together otherwise than these lie. Raises NoOperation."""
+    tensor, result = call.inputs[0], call.results[0]
+    batch, *sizes = sizes_of(result)
+    if batch != sizes_of(tensor)[0] or any(len(set(size)) > 1 for size in sizes) or not sizes:
+        raise NoOperation(f"`{call.name}` mixes axes: {list(tensor.shapes[0])} to {list(result.shapes[0])}")
+    base = layouts.ordered(tensor)
+    made = Value([*result.shapes], result.dtype)
+    emit(layouts, "reshape", {"sizes": tuple(size[0] for size in sizes)}, [base], [made])
+    return whole(made)
 
 
 @moves("permute", "transpose", "movedim", "swapaxes", "moveaxis", "T", "mT", "t", "swapdims")
@@ -81,27 +93,27 @@ def expand(layouts: Layouts, call: Call) -> None:
     """A tensor of one sample for each of them; other axes of size 1 are repeated, too. Raises NoOperation."""
     result = call.results[0]
     sizes = sizes_of(result)
-    view = layouts.view(call.inputs[0])
-    view = View(view.base, (*((),) * (len(sizes) - len(view.axes)), *view.axes))
+    tensor = call.inputs[0]
+    view = layouts.view(tensor)
     batch = axis_of(view.base, 0)
+    if len(view.axes) == len(sizes) and view.axes[0] == batch and sizes[0] == sizes_of(tensor)[0]:
+        if tensor.shapes == result.shapes:
+            layouts.same(result, tensor)
+        else:
+            layouts.repeated[result] = tensor  # what takes it says how
+        return
+    view = View(view.base, (*((),) * (len(sizes) - len(view.axes)), *view.axes))
     longer = [at for at, (one, size) in enumerate(zip(view.sizes, sizes, strict=True)) if one != size]
     if any(view.axes[at] for at in longer):
         raise NoOperation(f"`{call.name}` of an axis that has more than one element")
     if longer and sizes[longer[0]] == batch[0].sizes and batch not in view.axes:
         at = longer.pop(0)
         view = View(view.base, (*view.axes[:at], batch, *view.axes[at + 1 :]))
-    if not longer:
-        return layouts.set(result, view)
-
-    def made() -> View:
+    if longer:
         if any(len(set(sizes[at])) > 1 for at in longer):
             raise NoOperation(f"`{call.name}` to a size that depends on that of the input")
-        return repeated(layouts, view, {at: sizes[at][0] for at in longer})
-
-    if view.axes == layouts.view(call.inputs[0]).axes:
-        layouts.pending[result] = Repeated(call.inputs[0], made)
-    else:
-        layouts.set(result, made())
+        view = repeated(layouts, view, {at: sizes[at][0] for at in longer})
+    layouts.set(result, view)
 
 
 def repeated(layouts: Layouts, view: View, times: Mapping[int, int]) -> View:
@@ -265,9 +277,15 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
     on, each = found
     starts, stops, steps = ({bound[i] for bound in bounds} for i in range(3))
     to_end = all(bound[1] == size for bound, size in zip(bounds, sizes, strict=True))
+    from_end = {bound[0] - size for bound, size in zip(bounds, sizes, strict=True)}
+    if len(starts) > 1 and len(from_end) == 1 and to_end:
+        starts = from_end  # the last so many
     if len(starts) > 1 or len(steps) > 1 or min(steps) < 1:
         raise NoOperation("a slice that depends on the size of the input")
     (start,), (step,) = starts, steps
+    behind = {size - bound[1] for bound, size in zip(bounds, sizes, strict=True)}
+    if len(stops) > 1 and not to_end and len(behind) == 1 and step == 1 and on > 1 and each == 1:
+        return cropped_to(layouts, view, axis, on, start, behind.pop())
     if step > 1 and each > 1:
         raise NoOperation("a slice of an axis that is a part of others, with steps")
     given: dict[str, object] = {"start": start * each}
@@ -284,54 +302,18 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
     return part(view, axis, made)
 
 
-# ---------------------------------------------------------------- means and maxima
+def cropped_to(layouts: Layouts, view: View, axis: int, on: int, start: int, behind: int) -> View:
+    """A part of an axis that ends so many positions before its end, whatever its size."""
+    sizes = sizes_of(view.base)
+    first, last = (tuple(n if at == on else 0 for at in range(2, len(sizes))) for n in (start, behind))
+    lengths = tuple(n - start - behind for n in sizes[on])
+    made = Value(shapes_of([*sizes[:on], lengths, *sizes[on + 1 :]]), view.base.dtype)
+    more = {} if first == last else {"after": one_of(last)}
+    emit(layouts, "crop", {"n": one_of(first), **more}, [view.base], [made])
+    return part(view, axis, made)
 
 
-@moves("mean", "amax", "max")
-def mean(layouts: Layouts, call: Call) -> None:
-    """The mean, or the maximum, over all positions, or over the channels."""
-    tensor, result = call.inputs[0], call.results[0]
-    axes = argument(call, 1, "dim", call.named.get("axis"))
-    if not isinstance(axes, int | tuple | None):
-        raise NoOperation(f"`{call.name}` of two tensors")
-    rank = len(tensor.shapes[0])
-    chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
-    if (stacked := layouts.stacks.get(tensor)) is not None and plain_name(call) == "mean" and chosen == {0}:
-        merged_stack(layouts, "mean", stacked, result)
-        return
-    order = layouts.order(tensor)
-    if rank > 2 and order == (*range(rank - 1),) and chosen == {*range(1, rank - 1)}:  # the channels are last
-        order = (*range(1, rank - 1), 0)
-    base = layouts.ordered(tensor, order)
-    positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
-    if positions and chosen == {order.index(0) + 1}:
-        over_channels(layouts, call, base, order)
-        return
-    if chosen != positions and len(chosen) == 1 and tensor.shapes[0][min(chosen)] <= FEW:
-        over_few(layouts, call, min(chosen), "mean" if plain_name(call) == "mean" else "maximum")
-        return
-    if chosen != positions or not positions:
-        shown = ", ".join(map(str, sorted(chosen)))
-        raise NoOperation(f"`{call.name}` over the axes {shown}; the language has that over all positions")
-    channels = sizes_of(base)[:2]
-    ones = [(1,) * len(base.shapes)] * len(positions)
-    made = Value(shapes_of([*channels, *ones]), base.dtype)
-    emit(layouts, "global_avgpool" if plain_name(call) == "mean" else "global_maxpool", {}, [base], [made])
-    if len(result.shapes[0]) == rank:
-        layouts.set(result, permuted(whole(made), [0, *(axis + 1 for axis in order)]))
-    else:
-        layouts.set(result, View(made, (axis_of(made, 0), axis_of(made, 1))))
-
-
-def over_channels(layouts: Layouts, call: Call, base: Value, order: Order) -> None:
-    """The mean, or the maximum, over the channels: a map of one channel."""
-    result = call.results[0]
-    made = Value([(shape[0], 1, *shape[2:]) for shape in base.shapes], base.dtype)
-    emit(layouts, "channel_mean" if plain_name(call) == "mean" else "channel_max", {}, [base], [made])
-    view = permuted(whole(made), (0, *(axis + 1 for axis in order)))
-    kept = len(result.shapes[0]) == len(order) + 1
-    axes = [axis for i, axis in enumerate(view.axes) if kept or i != 1 + order.index(0)]
-    layouts.set(result, View(made, tuple(axes)))
+# ---------------------------------------------------------------- padding with -inf
 
 
 def lowest(layouts: Layouts, call: Call) -> bool:
@@ -376,6 +358,22 @@ def one_of(values: tuple[int, ...]) -> object:
     return values[0] if len(set(values)) == 1 else values
 
 
+@moves("glu")
+def gated(layouts: Layouts, call: Call) -> None:
+    """A half of the channels, times the sigmoid of the other half."""
+    base, order = layouts.place(call.inputs[0])
+    module = call.module
+    given = module.dim if module is not None else argument(call, 1, "dim", -1)
+    axis = given % (len(order) + 1)
+    if axis == 0 or order[axis - 1] != 0:
+        raise NoOperation("`glu` along another axis than the channels")
+    halves = [layouts.made(Value([*call.results[0].shapes], base.dtype), order) for _ in range(2)]
+    gate = Value([*halves[1].shapes], base.dtype)
+    emit(layouts, "split", {"n": 2}, [base], halves)
+    emit(layouts, "sigmoid", {}, [halves[1]], [gate])
+    emit(layouts, "mul", {}, [halves[0], gate], [layouts.made(call.results[0], order)])
+
+
 # ---------------------------------------------------------------- stacks and sums
 
 
@@ -404,68 +402,32 @@ def stack(layouts: Layouts, call: Call) -> None:
     layouts.set(result, View(made, (axis_of(made, 0), *one[: axis - 1], new, *one[axis - 1 :])))
 
 
-@moves("sum")
-def added(layouts: Layouts, call: Call) -> None:
-    """The sum over a short axis: of its elements."""
-    axis = argument(call, 1, "dim")
-    axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-    if not isinstance(axis, int) or call.named.get("keepdim"):
-        raise NoOperation("`sum` over an axis")
-    if axis == 0 and (stacked := layouts.stacks.get(call.inputs[0])) is not None:
-        merged_stack(layouts, "add", stacked, call.results[0])
-        return
-    over_few(layouts, call, axis % len(call.inputs[0].shapes[0]), "add")
-
-
-def over_few(layouts: Layouts, call: Call, axis: int, operation: str) -> None:
-    """A merge of the elements of a short axis."""
-    tensor, result = call.inputs[0], call.results[0]
-    many = tensor.shapes[0][axis]
-    if many > FEW:
-        raise NoOperation(f"`{call.name}` over an axis of {many}; the language has that over all positions")
-    views = divide(layouts, layouts.view(tensor), axis, [1] * many)
-    if views is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
-        views = divide(layouts, settled, axis, [1] * many)
-    if views is None:
-        raise NoOperation(f"`{call.name}` over a part of an axis")
-    first = views[0]
-    made = Value([*first.base.shapes], first.base.dtype)
-    emit(layouts, operation, {}, [view.base for view in views], [made])
-    kept = len(result.shapes[0]) == len(tensor.shapes[0])
-    axes = [() if i == axis else a for i, a in enumerate(first.axes) if kept or i != axis]
-    layouts.set(result, View(made, tuple(axes)))
-
-
-def merged_stack(layouts: Layouts, operation: str, tensors: Sequence[Value], result: Value) -> None:
-    """The mean or the sum of tensors, element by element."""
-    order = layouts.order(tensors[0])
-    emit(layouts, operation, {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
-
-
-@moves("softmax")
+@moves("softmax", "log_softmax")
 def softmax(layouts: Layouts, call: Call) -> None:
-    """A softmax over one axis."""
+    """A softmax over one axis, or its logarithm."""
     tensor, result = call.inputs[0], call.results[0]
     module = call.module
-    given = module.dim if isinstance(module, torch.nn.Softmax) else argument(call, 1, "dim")
-    if given is None:
-        raise NoOperation("`softmax` without an axis")
-    axis = given % len(tensor.shapes[0])
+    given = module.dim if module is not None else argument(call, 1, "dim")
+    operation = "log_softmax" if "log" in call.name.lower() or isinstance(module, nn.LogSoftmax) else "softmax"
+    rank = len(tensor.shapes[0])
+    if given is None:  # as PyTorch chooses it, with a warning
+        given = 0 if rank in (0, 1, 3) else 1
+    axis = given % rank
     view = layouts.view(tensor)
     row = view.axes[axis]
     whole_axis = len(row) == 1 and row == axis_of(view.base, row[0].axis)
     if not whole_axis:
         found = layouts.settle(view)
         if found is None or order_of(found) is None:
-            raise NoOperation("`softmax` over a part of an axis")
+            raise NoOperation(f"`{operation}` over a part of an axis")
         view = found
         row = view.axes[axis]
     if not row or row[0].axis == 0:
-        raise NoOperation("`softmax` over an axis of one element, or over the batch")
+        raise NoOperation(f"`{operation}` over an axis of one element, or over the batch")
     at = row[0].axis - 1
     path = call.path if module is not None else ""
     made = layouts.made_like(result, view)
-    layouts.add(Item("softmax", {"axis": at} if at else {}, [view.base], [made], path))
+    layouts.add(Item(operation, {"axis": at} if at else {}, [view.base], [made], path))
 
 
 __all__ = ["MOVERS", "emit", "moves", "one_of", "order_of", "shape_of", "sliced"]

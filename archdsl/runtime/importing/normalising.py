@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from archdsl.runtime.importing.functions import argument, plain_name, shape_of
-from archdsl.runtime.importing.layers import NoOperation
-from archdsl.runtime.importing.layouts import Layouts, Pending
+from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recorded import Call, Owned, Value
 from archdsl.runtime.importing.views import View
@@ -15,29 +12,18 @@ EPS = 1e-6
 """What `rmsnorm` adds by default."""
 
 
-@dataclass(frozen=True, slots=True)
-class InverseRoot(Pending):
-    """1 / sqrt(mean of the squares of `tensor` + eps), over its channels."""
-
-    tensor: Value
-    eps: float
-    says = "the inverse of a root, which is no factor of the tensor that it is computed from"
-
-
-def inverse_root(layouts: Layouts, call: Call) -> None:
-    """Notes the inverse root of a mean of squares. Raises NoOperation for one of anything else."""
-    no = NoOperation(f"the language has no operation for the function `{call.name}`")
+def note_root(layouts: Layouts, call: Call) -> None:
+    """Notes the inverse root of the mean of a tensor's squares over its channels, plus a small number."""
     added = layouts.makers.get(call.inputs[0])
     if added is None or plain_name(added) != "add" or len(added.inputs) != 1 or len(added.arguments) != 2:
-        raise no
+        return
     (eps,) = (part for part in added.arguments if not isinstance(part, Value))
     mean = layouts.makers.get(added.inputs[0])
     if mean is None or plain_name(mean) != "mean" or not isinstance(eps, int | float):
-        raise no
+        return
     square = layouts.makers.get(mean.inputs[0])
-    if square is None or not is_square(square) or not over_channels(layouts, mean):
-        raise no
-    layouts.pending[call.results[0]] = InverseRoot(square.inputs[0], float(eps))
+    if square is not None and is_square(square) and over_channels(layouts, mean):
+        layouts.roots[call.results[0]] = square.inputs[0], float(eps)
 
 
 def is_square(call: Call) -> bool:
@@ -55,17 +41,17 @@ def over_channels(layouts: Layouts, mean: Call) -> bool:
     if not isinstance(axes, tuple) or len(axes) != 1 or len(mean.results[0].shapes[0]) != len(tensor.shapes[0]):
         return False
     axis = axes[0] % len(tensor.shapes[0])
-    return axis > 0 and layouts.order(tensor).index(0) == axis - 1
+    return bool(axis > 0 and layouts.order(tensor).index(0) == axis - 1)
 
 
 def normalised(layouts: Layouts, result: Value, one: Value, two: Value) -> bool:
     """Whether a product is of a tensor and the inverse root of its own squares; it is said then."""
     for tensor, other in ((one, two), (two, one)):
-        found = layouts.pending.get(other)
-        if isinstance(found, InverseRoot) and found.tensor is tensor:
+        squared, eps = layouts.roots.get(other, (None, EPS))
+        if squared is tensor:
             base, order = layouts.place(tensor)
             made = layouts.made(result, order)
-            given = {**({} if found.eps == EPS else {"eps": found.eps}), "affine": False}
+            given = {**({} if eps == EPS else {"eps": eps}), "affine": False}
             layouts.add(Item("rmsnorm", given, [base], [made]))
             layouts.normal[made] = layouts.moved[-1]
             return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+from torch import nn
+from torch.nn.modules import padding
 
 from archdsl.runtime.importing.functions import PerRun, argument
 from archdsl.runtime.importing.layers import NoOperation
@@ -16,8 +17,13 @@ from archdsl.runtime.importing.regions import ROLL
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import Order, permuted, sizes_of, whole
 
-CONSTANT_PADS = torch.nn.ConstantPad1d | torch.nn.ConstantPad2d | torch.nn.ConstantPad3d
-"""Layers that pad, those with zeros among them."""
+PADS: dict[type[nn.Module], str] = {
+    padding._ConstantPadNd: "constant",
+    padding._ReflectionPadNd: "reflect",
+    padding._ReplicationPadNd: "replicate",
+    padding._CircularPadNd: "circular",
+}
+"""The mode of each layer that pads; those with zeros pad with a constant, too."""
 PAD_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
@@ -28,8 +34,9 @@ def pad(layouts: Layouts, call: Call) -> None:
     if call.module is None and (call.again or call.again_named):
         amounts.append(call.again[1] if len(call.again) > 1 else call.again_named["pad"])
     mode, value = argument(call, 2, "mode", "constant"), argument(call, 3, "value", 0)
-    if isinstance(call.module, CONSTANT_PADS):
-        amounts, mode, value = [call.module.padding], "constant", call.module.value
+    if (layer := call.module) is not None:
+        amounts, value = [layer.padding], getattr(layer, "value", 0)
+        mode = next(mode for cls, mode in PADS.items() if isinstance(layer, cls))
     if all(n == 0 for given in amounts for n in given):
         layouts.same(call.results[0], call.inputs[0])
         return

@@ -14,6 +14,7 @@ from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
+from archdsl.runtime.importing.calling import called_with, own_tensors
 from archdsl.runtime.importing.inputs import arranged, caches
 from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.recorded import tensors_in
@@ -21,7 +22,8 @@ from archdsl.runtime.loading import load
 from archdsl.runtime.refusal import ImportRefused
 
 Size = tuple[int, ...]
-Weights = Mapping[str, torch.Tensor]
+Weights = Mapping[int, torch.Tensor]
+"""Tensors in the place of others, by the addresses of these: a module and its network share their weights."""
 AXES = {0: "", 1: "T", 2: "HW", 3: "DHW"}
 """The names of free sizes, by the number of axes."""
 TOLERANCE = 1e-5
@@ -86,12 +88,8 @@ def prove(
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise ImportRefused(f"its spec cannot be loaded: {first}") from error
     state, mine = module.state_dict(), built.state_dict()
-    unused = [key for key in state if key not in mine]
-    if unused:
-        more = f" and {len(unused) - 1} more" if unused[1:] else ""
-        if same := other_key(module, unused[0], mine):
-            raise ImportRefused(f"it has one weight under two keys, `{same}` and `{unused[0]}`{more}")
-        raise ImportRefused(f"it does not use its parameter `{unused[0]}`{more}{why}")
+    imported.notes += left_out(module, [key for key in state if key not in mine], mine, why)
+    state = {key: tensor for key, tensor in state.items() if key in mine}
     for key, tensor in mine.items():
         if key not in state or state[key].shape != tensor.shape:
             has = "none" if key not in state else f"one of size {list(state[key].shape)}"
@@ -101,21 +99,29 @@ def prove(
     imported.state = state
     with torch.no_grad():
         with without_kept(module):
-            compare(module, built, sizes, 1)
+            apart = loses_an_axis(module, built, sizes)
+            if apart:
+                imported.notes.append(
+                    f"its output {apart[0]} loses its first axis for a batch of 1, the spec's does not"
+                )
+            batch = 2 if apart else 1
+            compare(module, built, sizes, batch)
         with without_kept(module):
-            compare_varied(module, built, imported.graph, sizes, others)
+            compare_varied(module, built, imported.graph, sizes, others, batch)
     return imported
 
 
-def compare_varied(module: nn.Module, built: nn.Module, graph: Graph, sizes: list[Size], others: list[Size]) -> None:
+def compare_varied(
+    module: nn.Module, built: nn.Module, graph: Graph, sizes: list[Size], others: list[Size], batch: int
+) -> None:
     """Compares two modules with other numbers in their weights, at other sizes if these are free.
 
-    Raises ImportRefused.
+    `batch` is that for the given sizes. Raises ImportRefused.
     """
-    other = varied(module.state_dict())
+    other = varied(built.state_dict())
     if sizes == others:
         if other:
-            compare_if_it_runs(module, built, sizes, other, 1)
+            compare_if_it_runs(module, built, sizes, other, batch)
         return
     ways = [other, {}] if other else [{}]
     least = smaller(graph, sizes)
@@ -126,21 +132,21 @@ def compare_varied(module: nn.Module, built: nn.Module, graph: Graph, sizes: lis
         any(compare_if_it_runs(module, built, tiny, way) for way in ways)
 
 
-def varied(state: Weights) -> dict[str, torch.Tensor]:
+def varied(state: Mapping[str, torch.Tensor]) -> Weights:
     """Other numbers for the weights that have one number everywhere, as many have when training starts.
 
     A bias of 0, or a factor of 1e-6, would hide what it is added to, or what it multiplies.
     """
     generator = torch.Generator().manual_seed(0)
     found = {}
-    for key, tensor in state.items():
+    for tensor in state.values():
         if not tensor.is_floating_point() or not tensor.numel():
             continue
         number = tensor.flatten()[0]
         if not torch.equal(tensor, number.expand_as(tensor)):
             continue
         random = torch.rand(tensor.shape, generator=generator).to(tensor) - 0.5
-        found[key] = number * (1 + random) if abs(number) > SMALL else random / 4
+        found[tensor.data_ptr()] = number * (1 + random) if abs(number) > SMALL else random / 4
     return found
 
 
@@ -162,6 +168,23 @@ def without_kept(module: nn.Module) -> Iterator[None]:
             table.update(before)
 
 
+def left_out(module: nn.Module, unused: Sequence[str], known: Collection[str], why: str) -> list[str]:
+    """The report's text on weights that the spec has not: those that nothing uses, and second keys of others."""
+    again = {key: same for key in unused if (same := other_key(module, key, known)) is not None}
+    without = [key for key in unused if key not in again]
+    found = []
+    if again:
+        key, same = next(iter(again.items()))
+        found.append(f"`{key}`{and_more(again)} is the weight `{same}` under a second key, which the spec has not")
+    if without:
+        found.append(f"it does not use `{without[0]}`{and_more(without)}, which the spec has not{why}")
+    return [f"{text}: load its checkpoints with strict=False" for text in found]
+
+
+def and_more(names: Collection[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
 def other_key(module: nn.Module, key: str, known: Collection[str]) -> str | None:
     """The known key of a weight that a module also holds elsewhere, so that its state_dict has it twice."""
     held = dict(module.named_parameters(remove_duplicate=False))
@@ -172,11 +195,12 @@ def other_key(module: nn.Module, key: str, known: Collection[str]) -> str | None
 def frozen(module: nn.Module, built: nn.Module) -> list[str]:
     """The report's text on parameters that do not require gradients in the module, but do in the spec's network."""
     trained = {key for key, parameter in built.named_parameters() if parameter.requires_grad}
-    found = [key for key, p in module.named_parameters() if key in trained and not p.requires_grad]
+    own = [(key, p.requires_grad) for key, p in module.named_parameters()]
+    own += [(key, False) for key, _ in module.named_buffers()]
+    found = [key for key, requires_grad in own if key in trained and not requires_grad]
     if not found:
         return []
-    more = f" and {len(found) - 1} more" if found[1:] else ""
-    return [f"`{found[0]}`{more} did not require gradients: freeze what is to stay after loading its weights"]
+    return [f"`{found[0]}`{and_more(found)} did not require gradients: freeze what is to stay after loading weights"]
 
 
 def smallest(graph: Graph, sizes: list[Size]) -> list[Size] | None:
@@ -185,6 +209,16 @@ def smallest(graph: Graph, sizes: list[Size]) -> list[Size] | None:
     if len(sizes) > 1 or {s.name for s in graph.free} != set(axes):
         return None
     return [(sizes[0][0], *graph.always.near(dict.fromkeys(axes, 1)).values())]
+
+
+def loses_an_axis(module: nn.Module, built: nn.Module, sizes: list[Size]) -> list[int]:
+    """The outputs of which `squeeze()` takes the axis of one sample away."""
+    wanted = [*tensors_in(module(*arranged(module, inputs_of(sizes, 1))))]
+    try:
+        given = [*tensors_in(built(*inputs_of(sizes, 1)))]
+    except Exception:  # an extern is the user's code; what is wrong with it shows in the comparison
+        return []
+    return [i for i, (w, g) in enumerate(zip(wanted, given, strict=False)) if g.ndim == w.ndim + 1 and len(g) == 1]
 
 
 def compare_if_it_runs(
@@ -206,13 +240,20 @@ def runs(module: nn.Module, sizes: list[Size], weights: Weights, batch: int) -> 
         given = [*tensors_in(run(module, inputs_of(sizes, batch), weights))]
     except Exception:  # whatever a module of others raises
         return None
-    return given if all(bool(tensor.isfinite().all()) for tensor in given) else None
+    return given if are_numbers(given) else None
 
 
 def run(module: nn.Module, inputs: Sequence[torch.Tensor], weights: Weights) -> object:
     """What a module gives, with these weights instead of its own."""
     given = arranged(module, inputs)
-    return torch.func.functional_call(module, dict(weights), given) if weights else module(*given)
+    if not weights:
+        return module(*given)
+    own = {key: weights[t.data_ptr()] for key, t in own_tensors(module) if t.data_ptr() in weights}
+    return called_with(module, own, given)
+
+
+def are_numbers(tensors: Sequence[torch.Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def inputs_of(sizes: list[Size], batch: int) -> list[torch.Tensor]:
@@ -249,16 +290,23 @@ def compare(
     """
     inputs = inputs_of(sizes, batch)
     wanted = list(tensors_in(run(module, inputs, weights))) if wanted is None else wanted
+    if not are_numbers(wanted):  # a logarithm or a root of numbers below 0
+        inputs = [x.abs() + 0.1 for x in inputs]
+        wanted = list(tensors_in(run(module, inputs, weights)))
+        if not are_numbers(wanted):
+            raise ImportRefused(f"its outputs on random input at {sizes} are nan or infinite: nothing can be compared")
     try:
         given = list(tensors_in(run(built, inputs, weights)))
     except Exception as error:  # an extern is the user's code
         raise ImportRefused(f"its spec does not run at {sizes}: {type(error).__name__}: {error}") from error
+    wanted = [w.unsqueeze(1) if w.ndim == 1 else w for w in wanted]  # one number for each sample
     if [w.shape for w in wanted] != [g.shape for g in given]:
         raise NumbersDiffer(f"its outputs at {sizes} have other sizes than those of the spec")
     if (apart := difference(wanted, given)) is None:
         return
     try:  # the sums of large numbers, rounded in another order, may differ by more
         exact = [list(tensors_in(in_double(part, inputs, weights))) for part in (module, built)]
+        exact[0] = [w.unsqueeze(1) if w.ndim == 1 else w for w in exact[0]]
     except (RuntimeError, TypeError, ValueError):  # it has numbers of its own, of one precision
         exact = []
     if not exact or exact[0][0].dtype != torch.float64 or difference(*exact) is not None:
@@ -277,6 +325,6 @@ def difference(wanted: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) ->
 
 def in_double(module: nn.Module, inputs: Sequence[torch.Tensor], weights: Weights) -> object:
     """What a module gives with its numbers as float64."""
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers()), **weights}
+    own = {key: weights.get(t.data_ptr(), t) for key, t in own_tensors(module)}
     state = {key: t.double() if t.is_floating_point() else t for key, t in own.items()}
-    return run(module, [x.double() for x in inputs], state)
+    return called_with(module, state, arranged(module, [x.double() for x in inputs]))

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from archdsl.runtime.importing.calling import called_with, own_tensors
 from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
 from archdsl.runtime.importing.origins import derived, parts, piece_of, zeroed, zeroed_span
 from archdsl.runtime.importing.places import line_of_python
@@ -69,8 +70,10 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self.module, self.is_layer = module, is_layer
         self.buffers = dict(module.named_buffers())
         self.paths: dict[int, str] = {}
-        for name, part in module.named_modules():
-            self.paths.setdefault(id(part), name)
+        self.names: dict[int, list[str]] = {}
+        """All names of a module, and from its first call on the one by which it goes."""
+        for name, part in module.named_modules(remove_duplicate=False):
+            self.names.setdefault(id(part), []).append(name)
         self.owned: dict[int, Owned] = {}
         self.derived: dict[int, Derived] = {}
         self.constants: dict[int, Constant] = {}
@@ -174,6 +177,14 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self.kept.append(base)
         self.derived[id(base)] = found
 
+    def path(self, module: nn.Module) -> str:
+        """The name of a module: of several, one below the module that calls it first."""
+        if id(module) not in self.paths:
+            around = f"{self.scopes[-1].path}." if self.scopes and self.scopes[-1].path else ""
+            names = self.names[id(module)]
+            self.paths[id(module)] = next((name for name in names if name.startswith(around)), names[0])
+        return self.paths[id(module)]
+
     def derive(
         self,
         name: str,
@@ -211,7 +222,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         module: nn.Module | None = None,
     ) -> Call:
         """A call on parameters alone."""
-        path = self.paths[id(module)] if module is not None else self.scopes[-1].path
+        path = self.path(module) if module is not None else self.scopes[-1].path
         places = (*((scope, len(scope.members) - (scope is not self.scopes[-1])) for scope in self.scopes),)
         results = [Value([shape]) for shape in shapes]
         call = Call(name, path, arguments, named, results, line_of_python(), module, places=places)
@@ -223,7 +234,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if self.inside:
             return
-        path = self.paths[id(module)]
+        path = self.path(module)
         given = self.known((args, kwargs))
         if self.is_layer(module) and self.scopes:
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))
@@ -299,13 +310,10 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
 
     def run(self, inputs: Sequence[torch.Tensor], state: Mapping[str, torch.Tensor] | None) -> Recording:
         """Records a run on these inputs; `state` replaces the parameters and buffers (None: it keeps its own)."""
-        from torch.func import functional_call
-
         taken = [self.bind(tensor) for tensor in inputs]
         self.batch = inputs[0].shape[0]
-        own = [*self.module.named_parameters(), *self.module.named_buffers()] if state is None else [*state.items()]
-        for key, tensor in own:
-            self.owned[id(tensor)] = Owned(key, tuple(tensor.shape), tuple(tensor.shape))
+        for key, tensor in own_tensors(self.module) if state is None else state.items():
+            self.owned.setdefault(id(tensor), Owned(key, tuple(tensor.shape), tuple(tensor.shape)))
         undo = self.watch_helpers()
         tables = [(table, dict(table)) for table in caches(self.module)]
         hooks = []
@@ -315,7 +323,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         try:
             with torch.no_grad(), self:
                 given = arranged(self.module, inputs)
-                result = self.module(*given) if state is None else functional_call(self.module, dict(state), given)
+                result = self.module(*given) if state is None else called_with(self.module, state, given)
         finally:
             for hook in hooks:
                 hook.remove()

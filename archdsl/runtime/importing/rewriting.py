@@ -17,6 +17,8 @@ def rewrite(network: Network) -> None:
     while lift(network.root):
         pass
     fold_scales(network.root)
+    unflatten(network)
+    prune(network)
     network.connect()
     for scope in network.root.scopes():
         flatten_sums(scope)
@@ -85,6 +87,41 @@ def fold_scales(root: Scope) -> None:
             member.arguments = rest if isclose(scale, 1 / sqrt(each), rel_tol=1e-6) else {**rest, "scale": scale}
             member.inputs = [by.inputs[0], *member.inputs[1:]]
             scope.members.remove(by)
+
+
+def prune(network: Network) -> None:
+    """Removes what no output is computed from, as the last layers of a stage whose results a module drops."""
+    wanted = {value for _, value in (*network.outputs, *network.training)}
+    used: set[int] = set()
+    for item in reversed([*network.root.items()]):
+        if wanted.intersection(item.outputs):
+            used.add(id(item))
+            wanted.update(item.inputs)
+    for scope in network.root.scopes():
+        scope.members = [m for m in scope.members if any(id(item) in used for item in m.items())]
+
+
+def unflatten(network: Network) -> None:
+    """Takes the map of one position that was flattened where it is made again: `flatten -> reshape([8, 1, 1])`."""
+    flat = {m.outputs[0]: m for m in network.root.items() if m.operation == "flatten" and m.outside is None}
+    same: dict[Value, Value] = {}
+    for scope in network.root.scopes():
+        for item in [m for m in scope.members if isinstance(m, Item) and m.operation == "reshape"]:
+            before = flat.get(item.inputs[0])
+            if before is not None and before.inputs[0].shapes == item.outputs[0].shapes:
+                same[item.outputs[0]] = before.inputs[0]
+                scope.members.remove(item)
+    if not same:
+        return
+    for item in network.root.items():
+        item.inputs = [same.get(value, value) for value in item.inputs]
+    for outputs in (network.outputs, network.training):
+        outputs[:] = [(name, same.get(value, value)) for name, value in outputs]
+    used = {value for item in network.root.items() for value in item.inputs}
+    used |= {value for _, value in (*network.outputs, *network.training)}
+    for scope in network.root.scopes():
+        idle = [m for m in scope.members if isinstance(m, Item) and flat.get(m.outputs[0]) is m]
+        scope.members = [m for m in scope.members if m not in idle or m.outputs[0] in used]
 
 
 def flatten_sums(scope: Scope) -> None:

@@ -47,7 +47,7 @@ class Settling:
         `anyhow`: also by a general reshape; otherwise the view may also be one of windows whose positions are in a
         row, since shifted windows have no `tokens`. None if there is no way.
         """
-        steps: list[Callable[[Settling, View], View | None]] = [maps, cut, join, flat, shuffled]
+        steps: list[Callable[[Settling, View], View | None]] = [maps, cut, join, flat, squeezed, shuffled]
         kept: View | None = None
         known = len(self.items)
         for _ in range(8):
@@ -120,6 +120,19 @@ def flat(settling: Settling, view: View) -> View | None:
         return None
     batch, *rest = sizes_of(base)
     return whole(settling.make("flatten", {}, base, [batch, product(rest, len(batch))]))
+
+
+def squeezed(settling: Settling, view: View) -> View | None:
+    """A map without an axis of one position."""
+    base = view.base
+    rank = len(base.shapes[0])
+    at = next((axis for axis in range(2, rank) if not axis_of(base, axis)), None)
+    if at is None or len(view.axes) >= rank or rank < 4:
+        return None
+    sizes = sizes_of(base)
+    made = settling.make("squeeze", {"axis": at - 1}, base, [*sizes[:at], *sizes[at + 1 :]])
+    moved = {atom: Atom(atom.axis - (atom.axis > at), atom.sizes, atom.strides) for axis in view.axes for atom in axis}
+    return placed(view, made, moved)
 
 
 def shuffled(settling: Settling, view: View) -> View | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import nn
 
 from archdsl.dims import DimError
-from archdsl.ops import OPERATIONS
+from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
@@ -20,6 +20,7 @@ from archdsl.runtime.importing.functions import (
     HANDLERS,
     Meaning,
     as_layer,
+    is_function,
     meaning,
     plain_name,
     shape_of,
@@ -32,13 +33,15 @@ from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
-from archdsl.runtime.importing.normalising import inverse_root
 from archdsl.runtime.importing.outside import outside_item
-from archdsl.runtime.importing.padding import CONSTANT_PADS
+from archdsl.runtime.importing.padding import PADS
 from archdsl.runtime.importing.placing import place
+from archdsl.runtime.importing.positions import is_positions_first, positions_first
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Recording, ScopeCall, Value, flat
+from archdsl.runtime.importing.reducing import REDUCERS
 from archdsl.runtime.importing.regions import with_regions
+from archdsl.runtime.importing.repeating import merging, real
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.turning import turned
 from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, sizes_of, whole
@@ -78,7 +81,7 @@ def complete(root: Scope, recording: Recording) -> None:
         known |= set(item.outputs)
 
 
-WAYS = {**MOVERS, **MERGERS, **ATTENDERS, "rsqrt": inverse_root}
+WAYS = {**MOVERS, **REDUCERS, **MERGERS, **ATTENDERS}
 """How functions are said that work on views of tensors, by their names."""
 DIGITS = 12
 """The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
@@ -107,8 +110,7 @@ class Translator:
 
     def __init__(self, module: nn.Module, made: Made | None, batches: Sequence[int]) -> None:
         self.module, self.made = module, made
-        parameters = {key for key, _ in module.named_parameters(remove_duplicate=False)}
-        self.layouts = Layouts(module.state_dict().keys(), parameters, self.start, module.get_buffer)
+        self.layouts = Layouts(module.state_dict().keys(), self.start, module.get_buffer)
         self.layouts.translate = self.translate
         self.learned = Learned(self.layouts, module, batches)
         self.layouts.of_parameters = self.learned.for_each_sample
@@ -119,15 +121,18 @@ class Translator:
 
     def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
-        if not shape_of(value):
-            reason = "but a spec's tensors have channels: keep an axis of size 1 in the module"
-            raise ImportRefused(f"its output {name} is one number for each sample, {reason}")
-        self.layouts.moved = []
+        layouts = self.layouts
+        layouts.moved = []
         try:
-            found = self.layouts.ordered(value)
+            real(layouts, value)
+            if not shape_of(value):  # one number for each sample: a spec's tensors have channels
+                view = layouts.view(value)
+                value = Value([(*shape, 1) for shape in value.shapes], value.dtype)
+                layouts.set(value, View(view.base, (*view.axes, ())))
+            found = layouts.ordered(value)
         except NoOperation as reason:
             raise ImportRefused(f"its output {name} is {reason}") from None
-        root.members += self.layouts.moved
+        root.members += layouts.moved
         return found
 
     def member(self, call: ScopeCall) -> list[Item | Scope]:
@@ -164,8 +169,6 @@ class Translator:
             first = next(
                 (m for m in call.members if value in (m.taken if isinstance(m, ScopeCall) else m.inputs)), None
             )
-            if value in self.layouts.pending:
-                continue
             if isinstance(first, ScopeCall) or (first is not None and first.module is not None):
                 bases.append(self.layouts.view(value).base)
         made = {value for item in inner.items() for value in item.outputs}  # products that only now are tensors
@@ -201,9 +204,13 @@ class Translator:
     def whole(self, value: Value, scope: Scope) -> None:
         """Makes what leaves a module a tensor of its own, within it."""
         layouts = self.layouts
-        if layouts.is_scores(value) or value in layouts.pending or layouts.is_whole(value):
-            return
         layouts.moved = []
+        if value in layouts.repeated:
+            real(layouts, value)
+            scope.members += layouts.moved
+            layouts.moved = []
+        if layouts.is_scores(value) or layouts.is_whole(value):
+            return
         if (found := layouts.settle(layouts.view(value), anyhow=False)) is not None:
             scope.members += layouts.moved
             layouts.views[value] = found
@@ -212,6 +219,8 @@ class Translator:
         """The extern that stands for a module, with what makes its inputs as PyTorch has them."""
         self.layouts.moved = []
         try:
+            for value in call.taken:
+                real(self.layouts, value)
             inputs = [self.layouts.ordered(value) for value in call.taken]
         except NoOperation:
             raise refusal from None
@@ -294,6 +303,9 @@ class Translator:
         layouts, name = self.layouts, plain_name(call)
         if not call.results:
             raise NoOperation(f"`{call.name}` changes a part of a tensor")
+        call = merging(layouts, call)
+        for value in call.inputs:
+            real(layouts, value)
         if on_scores(layouts, call) or lowest(layouts, call):
             return
         if type(call.module) is nn.Identity:  # in the place of an activation
@@ -301,8 +313,14 @@ class Translator:
             layouts.add(Item("identity", {}, [view.base], [layouts.made_like(call.results[0], view)], call.path))
         elif isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
-        elif isinstance(call.module, CONSTANT_PADS | nn.Softmax):
-            MOVERS["pad" if isinstance(call.module, CONSTANT_PADS) else "softmax"](layouts, call)
+        elif is_positions_first(layouts, call):
+            positions_first(layouts, call)
+        elif isinstance(call.module, nn.GLU):
+            MOVERS["glu"](layouts, call)
+        elif isinstance(call.module, tuple(PADS)):
+            MOVERS["pad"](layouts, call)
+        elif isinstance(call.module, nn.Softmax | nn.LogSoftmax):
+            MOVERS["softmax"](layouts, call)
         elif call.name == "helper apply_rot_embed_cat":
             turned(layouts, call)
         elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:
@@ -352,13 +370,11 @@ class Translator:
             return False
         view = layouts.view(call.inputs[0])
         order = order_of(view)
-        if order is not None and order in ((*range(len(order)),), channels_last(len(order))):
+        usual = order is not None and order in ((*range(len(order)),), channels_last(len(order)))
+        if usual and not is_function(call):
             return False
         try:
-            layer = call.module if call.module is not None else as_layer(call, plain_name(call))
-            if any(True for _ in layer.state_dict()):
-                return False
-            found = layers.said(layer, (shape_of(view.base),), (shape_of(view.base),))
+            found = self.of_each(call, (shape_of(view.base),))
         except NoOperation:
             return False
         if found is None:
@@ -370,6 +386,20 @@ class Translator:
         made = layouts.made_like(call.results[0], view)
         layouts.add(Item(found.operation, found.arguments, [view.base], [made], call.path if call.module else ""))
         return True
+
+    def of_each(self, call: Call, shapes: tuple[tuple[int, ...], ...]) -> Wording | None:
+        """The operation of a layer or function, for tensors of these sizes; None for the identity.
+
+        Raises NoOperation, also for a layer with weights.
+        """
+        name = plain_name(call)
+        if is_function(call):
+            meant = meaning(call)
+            return meant.steps[0] if meant.steps else None
+        layer = call.module if call.module is not None else as_layer(call, name)
+        if any(True for _ in layer.state_dict()):
+            raise NoOperation(f"{call.name} has weights")
+        return layers.said(layer, shapes, shapes)
 
     def at_positions(self, call: Call) -> bool:
         """Whether a call computes each position from its channels, which are last, for any view of the positions."""
@@ -433,7 +463,7 @@ class Translator:
 
     def start(self, key: str) -> dict[str, object]:
         """The number that all of a parameter has, if it is one: its initial value."""
-        values = self.module.get_parameter(key).detach().unique()
+        values = self.module.state_dict()[key].detach().unique()
         # A float32 as its shortest number: 1e-6, not 9.99999997e-7.
         return {"init": float(f"{values.item():.7g}")} if len(values) == 1 and values.item() != 1 else {}
 
@@ -443,7 +473,10 @@ class Translator:
         given = [*call.arguments, *call.named.values()]
         many = isinstance(call.module, nn.MultiheadAttention)
         if call.module is not None and not many and (len(call.inputs) != 1 or len(call.results) != 1):
-            raise NoOperation(f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}")
+            what = f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}"
+            unpooled = getattr(call.module, "return_indices", False)
+            advice = aliases.missing("maxunpool" if unpooled else type(call.module).__name__)
+            raise NoOperation(f"{what}: {advice}" if advice else what)
         if call.module is not None and any(isinstance(g, Owned | Constant | Derived) for g in given):
             raise NoOperation(f"{call.name} is called with a tensor that is not computed from the input")
         if many and (attends := meaning_last(call, layouts)) is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from archdsl.runtime.importing.calling import own_tensors
 from archdsl.runtime.importing.recorded import Call, Recording, ScopeCall
 from archdsl.runtime.importing.recording import Recorder
 from archdsl.runtime.refusal import ImportRefused
@@ -19,14 +20,13 @@ def record(
 
     First on tensors without data; where the module makes tensors of its own that have some, on random ones.
     """
-    state = {
-        key: torch.empty_like(tensor, device="meta")
-        for key, tensor in [*module.named_parameters(), *module.named_buffers()]
-    }
+    own = dict(own_tensors(module))
+    empty = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in own.values()}
+    state = {key: empty[id(tensor)] for key, tensor in own.items()}
     try:
         with torch.device("meta"):
-            empty = [torch.empty(batch, *size) for size in sizes]
-            return Recorder(module, is_layer).run(empty, state)
+            inputs = [torch.empty(batch, *size) for size in sizes]
+            return Recorder(module, is_layer).run(inputs, state)
     except ImportRefused:
         raise
     except Exception:  # what a module of others raises where tensors have no data

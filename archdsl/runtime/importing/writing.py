@@ -41,7 +41,8 @@ class Writer:
         nodes = [node for chain in (model.chain, *(b.chain for b in blocks)) for node in walk(chain)]
         self.labels = {name for node in nodes for name in (node.label, *node.names) if name}
         self.defaults = defaults(nodes)
-        self.quoted = {re.match(r"\w+", declared)[0] for declared in model.inputs}  # type: ignore[index]
+        # Names that no label can have: of inputs, and of free sizes.
+        self.quoted = {name for declared in model.inputs for name in re.findall(r"[A-Za-z_]\w*", declared)}
 
     def text(self, head: str) -> str:
         parts = ["".join(f"# {line}\n" for line in head.splitlines())]

@@ -220,7 +220,7 @@ class Sorted(Stem):
 class Kept(Stem):
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("offsets", torch.randn(16, 1, 1))
+        self.register_buffer("offsets", torch.randn(16, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.patch(x) + self.offsets.exp()

@@ -245,7 +245,7 @@ class Chosen(nn.Module):
 class Shifted(Chosen):
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.rand(1, 3, 1, 1))
+        self.register_buffer("mean", torch.rand(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x - self.mean)
@@ -261,7 +261,7 @@ class Sampled(Chosen):
     ("module", "reason"),
     [
         (Chosen, "it decides by the numbers of a tensor"),
-        (Shifted, "`sub` of a tensor and the parameter or buffer `mean`"),
+        (Shifted, "the buffer `mean`, which is not in the state_dict"),
         (Sampled, "the language has no operation for the function `randn_like`"),
         (lambda: nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))), "whose weight `SpectralNorm` computes"),
     ],

@@ -89,7 +89,7 @@ def _method(name: str, x: Any, *given: Any, **named: Any) -> Any:
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **_of_functional(
         *("relu", "relu6", "gelu", "silu", "hardswish", "hardsigmoid", "softplus", "mish", "selu", "elu", "celu"),
-        *("leaky_relu", "log_softmax", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d"),
+        *("leaky_relu", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d"),
         *("avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
         *("adaptive_max_pool1d", "adaptive_max_pool2d", "pixel_shuffle", "pixel_unshuffle", "dropout", "pad", "glu"),
         *("scaled_dot_product_attention", "normalize", "softsign"),
@@ -111,14 +111,16 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
             "minimum",
         ),
         *("amax", "sum", "roll", "stack", "sigmoid", "tanh", "channel_shuffle", "pow", "exp", "sqrt", "rsqrt", "erf"),
-        *("square", "abs", "neg"),
+        *("square", "abs", "neg", "log", "reciprocal", "amin"),
     ),
     **_of_tensor(
         *("permute", "transpose", "reshape", "view", "unsqueeze", "squeeze", "unflatten", "expand", "contiguous"),
-        *("clone", "detach", "unbind", "type_as", "expand_as", "t", "clamp", "clamp_min"),
+        *("clone", "detach", "unbind", "type_as", "expand_as", "t", "clamp", "clamp_min", "clamp_max"),
     ),
     "hardtanh": _hardtanh,
     "softmax": lambda x, axis, kind=None: F.softmax(x, dim=axis),
+    "log_softmax": lambda x, axis, kind=None: F.log_softmax(x, dim=axis),
+    "linalg_vector_norm": lambda x, order=2, axes=None, keep=False: torch.norm(x, order, axes, keep),
     "split_with_sizes": lambda x, sizes, axis=0: x.split(list(sizes), axis),
     "select": _select,
     "slice": _slice,

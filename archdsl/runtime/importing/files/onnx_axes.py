@@ -104,13 +104,30 @@ def expand(call: Call) -> None:
     call.function(run, call.tensor(0), call.value(1))
 
 
-@handles("ReduceMean", "ReduceMax", "ReduceSum")
+def summed_squares(x: Any, dim: Any, keepdim: bool) -> Any:
+    return torch.sum(torch.square(x), dim=dim, keepdim=keepdim)
+
+
+def vector_length(x: Any, dim: Any, keepdim: bool) -> Any:
+    return torch.norm(x, 2, dim, keepdim)
+
+
+REDUCTIONS = {
+    "ReduceMean": torch.mean,
+    "ReduceMax": torch.amax,
+    "ReduceMin": torch.amin,
+    "ReduceSum": torch.sum,
+    "ReduceSumSquare": summed_squares,
+    "ReduceL2": vector_length,
+}
+
+
+@handles(*REDUCTIONS)
 def reduce(call: Call) -> None:
     axes, keep = axes_of(call), bool(call.get("keepdims", 1))
     if not axes:
         axes = tuple(range(len(call.shape())))
-    function = {"ReduceMean": torch.mean, "ReduceMax": torch.amax, "ReduceSum": torch.sum}[call.node.operator]
-    call.function(partial(function, dim=axes, keepdim=keep), Ref(call.node.inputs[0]))
+    call.function(partial(REDUCTIONS[call.node.operator], dim=axes, keepdim=keep), Ref(call.node.inputs[0]))
 
 
 @handles("Split")

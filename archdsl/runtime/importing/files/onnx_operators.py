@@ -340,6 +340,8 @@ for _name, _function in (
     ("Softsign", F.softsign),
     ("Erf", torch.erf),
     ("Exp", torch.exp),
+    ("Log", torch.log),
+    ("Reciprocal", torch.reciprocal),
     ("Sqrt", torch.sqrt),
     ("Abs", torch.abs),
     ("Neg", torch.neg),
@@ -382,12 +384,13 @@ def clip(call: Call) -> None:
         call.constant(at).item() if call.constant(at) is not None else call.get(name)
         for at, name in ((1, "min"), (2, "max"))
     )
-    if low == 0 and high == 6:
+    limits = {name: short(limit) for name, limit in (("min", low), ("max", high)) if limit is not None}
+    if limits == {"min": 0, "max": 6}:
         call.function(F.relu6, Ref(call.node.inputs[0]))
-    elif low == 0 and high is None:
-        call.function(F.relu, Ref(call.node.inputs[0]))
+    elif limits:
+        call.function(partial(torch.clamp, **limits), Ref(call.node.inputs[0]))
     else:
-        raise call.refused(f"clips to {low} … {high}; the language has 0 … 6, `relu6`")
+        call.function(torch.clone, Ref(call.node.inputs[0]))
 
 
 @handles("Softmax", "LogSoftmax")

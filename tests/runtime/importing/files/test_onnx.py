@@ -292,7 +292,6 @@ WRONG: dict[str, tuple[Any, str]] = {
         "takes weights that are computed",
     ),
     "a slope": (one("HardSigmoid", alpha=0.2), "has alpha = 0.2"),
-    "a clip": (one("Clip", "", "high", given={"high": numbers(3.0)[0]}), "clips to None … 3.0"),
 }
 
 
