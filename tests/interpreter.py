@@ -826,7 +826,7 @@ def pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str, value: fl
     return x.index_select(axis, torch.tensor(taken))
 
 
-def resized(x: Tensor, size: Sequence[int], mode: str, aligned: bool) -> Tensor:
+def resized(x: Tensor, size: Sequence[int], mode: str, aligned: bool = False) -> Tensor:
     """Copies (`nearest`), or interpolation; linear along each axis under any of its names.
 
     Linear interpolation between aligned corners is made of the two neighbours of each position.
