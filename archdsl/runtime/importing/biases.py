@@ -12,7 +12,7 @@ from archdsl.runtime.importing.functions import OPERATIONS_OF, element_functions
 from archdsl.runtime.importing.layers import NoOperation, Wording, said
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Value
 from archdsl.runtime.importing.views import Order
 
 VIEWS = frozenset(
@@ -24,8 +24,23 @@ VIEWS = frozenset(
 def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: Call) -> Value | None:
     """A bias of scores as a tensor of the network; None for the mask of shifted windows, which they imply.
 
-    Raises NoOperation for other tensors than a table of relative positions.
+    Raises NoOperation for other tensors than a table of relative positions, or what is computed of parameters.
     """
+    try:
+        with layouts.undone():
+            return from_table(layouts, given, queries, keys, call)
+    except NoOperation:
+        if not isinstance(given, Owned | Derived) or is_mask(layouts, given):
+            raise
+        return layouts.ordered(layouts.of_parameters(given, RANK))
+
+
+RANK = 4
+"""The axes of scores: samples, heads, queries and keys."""
+
+
+def from_table(layouts: Layouts, given: object, queries: Value, keys: Value, call: Call) -> Value | None:
+    """A bias that is looked up in a table. Raises NoOperation."""
     inner = given
     while isinstance(inner, Derived) and plain(inner.name) in VIEWS:
         inner = inner.arguments[0]

@@ -16,6 +16,7 @@ from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import may_replace, snake_case
 from archdsl.runtime.importing.network import Scope
 from archdsl.runtime.importing.recursion import nest, recursive
+from archdsl.runtime.importing.rows import in_a_row
 from archdsl.runtime.importing.runs import compact
 from archdsl.runtime.importing.solving import Block, Solver, labels_in
 
@@ -84,6 +85,7 @@ class Blocks:
         nodes = [node for node in nodes if node.kind == "body"]
         for node in nodes:
             node.bodies = [compact(body) for body in node.bodies]
+            in_a_row(node)
         several = any(node.arguments["inputs"] or node.arguments["outputs"] for node in nodes)
         if not several and (is_plain(cls) or len(nodes) < 2):
             return  # a body in the place where it is

@@ -17,7 +17,7 @@ from archdsl.runtime.importing.generated import defined
 from archdsl.runtime.importing.layers import NoOperation, said
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Value
 
 TEMPERATURES = (10000.0, 20.0, 100.0)
 """The temperatures of published networks."""

@@ -17,7 +17,7 @@ from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import FunctionForm
 from archdsl.runtime.importing.layers import FREE_ARGUMENTS, NoOperation, Wording, default_of, said, without_defaults
-from archdsl.runtime.importing.recording import Call, Constant, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Value
 
 Shape: TypeAlias = tuple[int, ...]
 OPERATIONS_OF = {
@@ -124,7 +124,7 @@ def as_layer(call: Call, name: str) -> nn.Module:
     cls = layer_classes().get(name.replace("_", ""))
     if cls is None or not call.arguments or not isinstance(call.arguments[0], Value):
         raise NoOperation(f"the language has no operation for the function `{call.name}`")
-    if any(isinstance(part, Owned | Constant) for part in [*call.arguments, *call.named.values()]):
+    if any(isinstance(part, Owned | Constant | Derived) for part in [*call.arguments, *call.named.values()]):
         raise NoOperation(f"`{call.name}` is called with a tensor that is not computed from the input")
     accepted = inspect.signature(cls).parameters
     named = {k: v for k, v in call.named.items() if k in accepted and k not in FREE_ARGUMENTS}

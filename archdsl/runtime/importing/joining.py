@@ -38,6 +38,28 @@ def combined(node: Node, branches: list[Chain], into: int | None, named: bool = 
     return [Node("parallel", bodies=branches, into=into), node]
 
 
+def unnested(chain: Chain, channels: list[int]) -> Chain:
+    """A merge whose one long branch, with parallels in it, is written before it, if all others begin with names.
+
+    Those before it are no more than names, so the order of layers stays. `channels` are those of what is merged.
+    """
+    first, *rest = chain
+    if first.kind != "parallel":
+        return chain
+    at = next((i for i, body in enumerate(first.bodies) if not is_name(body)), 0)
+    deep, *others = first.bodies[at:] or [[]]
+    named = all(body and body[0].kind == "ref" for body in others)
+    if not named or not any(node.kind == "parallel" for node in deep):
+        return chain
+    first.bodies[at], first.into = [], channels[at]
+    return [*deep, first, *rest]
+
+
+def is_name(chain: Chain) -> bool:
+    """Whether a chain is the name of a tensor."""
+    return len(chain) == 1 and chain[0].kind == "ref"
+
+
 LONGEST = 3
 """So many items, the name of a tensor among them, read well as a branch."""
 
@@ -60,8 +82,11 @@ def inlined(chain: Chain) -> Chain:
 
 
 def takes_nothing(branch: Chain) -> bool:
-    """Whether a branch begins with a parameter."""
-    return bool(branch) and branch[0].kind == "op" and OPERATIONS[str(branch[0].name)].inputs == "none"
+    """Whether a branch begins with a parameter, or with several."""
+    if branch and branch[0].kind == "parallel":
+        return all(takes_nothing(body) for body in branch[0].bodies)
+    name = str(branch[0].name) if branch and branch[0].kind == "op" else ""
+    return name in OPERATIONS and OPERATIONS[name].inputs == "none"
 
 
 def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:

@@ -15,7 +15,7 @@ from archdsl.runtime.importing.functions import (
 )
 from archdsl.runtime.importing.layers import NoOperation, Wording, said
 from archdsl.runtime.importing.layouts import Layouts, channels_last
-from archdsl.runtime.importing.recording import Call, Value
+from archdsl.runtime.importing.recorded import Call, Value
 
 
 def meaning_last(call: Call, layouts: Layouts) -> Meaning | None:

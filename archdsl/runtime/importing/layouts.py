@@ -17,7 +17,7 @@ from torch import Tensor
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Owned, Value
 from archdsl.runtime.importing.settling import Settling
 from archdsl.runtime.importing.views import Order, View, order_of, permuted, whole
 
@@ -39,10 +39,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Repeated(Pending):
-    """A tensor that repeats another one along axes of size 1."""
+    """A tensor that repeats another one along axes of size 1, as merges do by themselves; `made` copies its numbers."""
 
     tensor: Value
-    says = "a tensor that is repeated along an axis"
+    made: Callable[[], View]
 
 
 class Layouts:
@@ -54,10 +54,11 @@ class Layouts:
     def __init__(
         self,
         keys: Collection[str],
+        parameters: Collection[str],
         start: Callable[[str], dict[str, object]],
         numbers: Callable[[str], Tensor],
     ) -> None:
-        self.keys, self.start, self.numbers = keys, start, numbers
+        self.keys, self.parameters, self.start, self.numbers = keys, parameters, start, numbers
         """`start` gives the argument for the initial value of a parameter that has one number, `numbers` a buffer."""
         self.views: dict[Value, View] = {}
         self.inside: dict[Value, Item] = {}
@@ -85,10 +86,18 @@ class Layouts:
         self.scores: dict[Value, object] = {}
         self.translate: Callable[[Call], None] = unknown
         """Says what a call computes; the translator sets it."""
+        self.of_parameters: Callable[[object, int], Value] = lambda given, rank: Value([])
+        """What is computed of parameters alone, for each sample, with so many axes; the translator sets it."""
 
     def is_kept(self, key: str) -> bool:
         """Whether a parameter or buffer is in the state_dict."""
         return key in self.keys
+
+    def refuse_buffer(self, owned: Owned) -> None:
+        """Raises NoOperation for a buffer: a tensor of the language that takes no input is learned."""
+        if owned.key not in self.parameters:
+            why = "which is not learned" if self.is_kept(owned.key) else "which is not in the state_dict"
+            raise NoOperation(f"the buffer `{owned.key}`, {why}")
 
     def is_scores(self, value: Value) -> bool:
         return value in self.scores
@@ -118,8 +127,11 @@ class Layouts:
 
     def view(self, value: Value) -> View:
         """The view that a value is. Raises NoOperation for one that waits for what uses it."""
-        if value in self.pending:
-            raise NoOperation(self.pending[value].says)
+        waiting = self.pending.get(value)
+        if isinstance(waiting, Repeated):
+            return waiting.made()
+        if waiting is not None:
+            raise NoOperation(waiting.says)
         return self.views.get(value) or whole(value)
 
     def settle(self, view: View, *, anyhow: bool = True) -> View | None:
@@ -161,7 +173,7 @@ class Layouts:
 
     def set(self, value: Value, view: View) -> None:
         """Says which view a value is: that of a tensor of its own, if a plain operation makes one."""
-        self.views[value] = self.settle(view, anyhow=False) or view
+        self.views[value] = (self.settle(view, anyhow=False) if view.axes else None) or view
 
     def same(self, value: Value, other: Value) -> None:
         """Says that a value is another one."""
@@ -226,8 +238,7 @@ class Layouts:
         if rank > 1:
             options |= {"tokens": (1, *turned[1:], turned[0]), "rows": (*turned[1:], turned[0])}
         options |= {"flat": (prod(turned),), **({"scalar": ()} if prod(turned) == 1 else {})}
-        if not self.is_kept(owned.key):
-            raise NoOperation(f"the buffer `{owned.key}`, which is not in the state_dict")
+        self.refuse_buffer(owned)
         stored = next((name for name, shape in options.items() if shape == owned.stored), None)
         if sizes[0] != 1 or len(owned.shape) > rank + 1 or stored is None:
             raise NoOperation(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")

@@ -8,7 +8,7 @@ from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.moves import emit
-from archdsl.runtime.importing.recording import Call, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Owned, Value
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     View,

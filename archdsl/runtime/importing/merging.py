@@ -15,7 +15,7 @@ from archdsl.runtime.importing.layouts import Layouts, Repeated, stored_factor
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.normalising import normalised, with_weight
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Value
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import Order, View, axis_of, order_of, sizes_of
 
@@ -154,7 +154,7 @@ def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, 
     result = call.results[0]
     if result.shapes != tensor.shapes:
         raise NoOperation(f"`{operation}` repeats a tensor for {described(owned)}")
-    if operation == "mul" and isinstance(owned, Owned) and layouts.is_kept(owned.key):
+    if operation == "mul" and isinstance(owned, Owned) and owned.key in layouts.parameters:
         stored = stored_factor(owned, len(order), shape_of(base)[0], 1 + order.index(0))
         if stored is not None:
             stored |= layouts.start(owned.key)

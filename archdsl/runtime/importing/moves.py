@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -11,7 +11,7 @@ from archdsl.runtime.importing.functions import PerRun, argument, plain_name, sh
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts, Repeated
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Value, values_in
+from archdsl.runtime.importing.recorded import Call, Value, values_in
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     Atom,
@@ -76,16 +76,56 @@ def permute(layouts: Layouts, call: Call) -> None:
     layouts.set(call.results[0], permuted(layouts.view(call.inputs[0]), [n - 2 for n in turned.shape]))
 
 
-@moves("expand", "expand_as", "broadcast_to")
-def repeated(layouts: Layouts, call: Call) -> None:
-    """A tensor that is repeated along axes of size 1, as merges do by themselves."""
-    tensor, result = call.inputs[0], call.results[0]
-    if result.shapes == tensor.shapes:
-        layouts.same(result, tensor)
-    elif len(result.shapes[0]) == len(tensor.shapes[0]):
-        layouts.pending[result] = Repeated(tensor)
+@moves("expand", "repeat", "expand_as", "broadcast_to", "tile")
+def expand(layouts: Layouts, call: Call) -> None:
+    """A tensor of one sample for each of them; other axes of size 1 are repeated, too. Raises NoOperation."""
+    result = call.results[0]
+    sizes = sizes_of(result)
+    view = layouts.view(call.inputs[0])
+    view = View(view.base, (*((),) * (len(sizes) - len(view.axes)), *view.axes))
+    batch = axis_of(view.base, 0)
+    longer = [at for at, (one, size) in enumerate(zip(view.sizes, sizes, strict=True)) if one != size]
+    if any(view.axes[at] for at in longer):
+        raise NoOperation(f"`{call.name}` of an axis that has more than one element")
+    if longer and sizes[longer[0]] == batch[0].sizes and batch not in view.axes:
+        at = longer.pop(0)
+        view = View(view.base, (*view.axes[:at], batch, *view.axes[at + 1 :]))
+    if not longer:
+        return layouts.set(result, view)
+
+    def made() -> View:
+        if any(len(set(sizes[at])) > 1 for at in longer):
+            raise NoOperation(f"`{call.name}` to a size that depends on that of the input")
+        return repeated(layouts, view, {at: sizes[at][0] for at in longer})
+
+    if view.axes == layouts.view(call.inputs[0]).axes:
+        layouts.pending[result] = Repeated(call.inputs[0], made)
     else:
-        raise NoOperation(f"`{call.name}` to more axes")
+        layouts.set(result, made())
+
+
+def repeated(layouts: Layouts, view: View, times: Mapping[int, int]) -> View:
+    """A view whose axes of size 1 are repeated: positions that `upsample` copies. Raises NoOperation."""
+    batch = axis_of(view.base, 0)
+    left = [at for at, axis in enumerate(view.axes) if axis != batch]
+    first = [at for at in left if at not in times and view.axes[at] == axis_of(view.base, 1)]
+    last = [at for at in left if at not in times]
+    if not last:
+        raise NoOperation("a tensor of one number that is repeated")
+    channel = (first or last[-1:])[0]
+    order = [channel, *(at for at in left if at != channel)]
+    settled = layouts.settle(View(view.base, (batch, *(view.axes[at] for at in order))))
+    found = None if settled is None else order_of(settled)
+    if settled is None or found is None:
+        raise NoOperation("a tensor that is repeated along an axis that is a part of others")
+    base = settled.base if found == (*range(len(found)),) else layouts.turned(settled.base, found)
+    scale = tuple(times.get(at, 1) for at in order[1:])
+    made = Value([(s[0], s[1], *(n * m for n, m in zip(s[2:], scale, strict=True))) for s in base.shapes], base.dtype)
+    emit(layouts, "upsample", {"scale": one_of(scale)}, [base], [made])
+    axes = [*view.axes]
+    for number, at in enumerate(order, 1):
+        axes[at] = axis_of(made, number)
+    return View(made, tuple(axis_of(made, 0) if axis == batch else axis for axis in axes))
 
 
 # ---------------------------------------------------------------- parts
@@ -257,7 +297,7 @@ def mean(layouts: Layouts, call: Call) -> None:
     rank = len(tensor.shapes[0])
     chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
     if (stacked := layouts.stacks.get(tensor)) is not None and plain_name(call) == "mean" and chosen == {0}:
-        averaged(layouts, stacked, result)
+        merged_stack(layouts, "mean", stacked, result)
         return
     order = layouts.order(tensor)
     if rank > 2 and order == (*range(rank - 1),) and chosen == {*range(1, rank - 1)}:  # the channels are last
@@ -371,6 +411,9 @@ def added(layouts: Layouts, call: Call) -> None:
     axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
     if not isinstance(axis, int) or call.named.get("keepdim"):
         raise NoOperation("`sum` over an axis")
+    if axis == 0 and (stacked := layouts.stacks.get(call.inputs[0])) is not None:
+        merged_stack(layouts, "add", stacked, call.results[0])
+        return
     over_few(layouts, call, axis % len(call.inputs[0].shapes[0]), "add")
 
 
@@ -393,10 +436,10 @@ def over_few(layouts: Layouts, call: Call, axis: int, operation: str) -> None:
     layouts.set(result, View(made, tuple(axes)))
 
 
-def averaged(layouts: Layouts, tensors: Sequence[Value], result: Value) -> None:
-    """The mean of tensors, element by element."""
+def merged_stack(layouts: Layouts, operation: str, tensors: Sequence[Value], result: Value) -> None:
+    """The mean or the sum of tensors, element by element."""
     order = layouts.order(tensors[0])
-    emit(layouts, "mean", {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
+    emit(layouts, operation, {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
 
 
 @moves("softmax")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 
 if TYPE_CHECKING:
     from archdsl.runtime.importing.outside import Extern, Outside

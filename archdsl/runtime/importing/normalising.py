@@ -8,7 +8,7 @@ from archdsl.runtime.importing.functions import argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts, Pending
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Owned, Value
 from archdsl.runtime.importing.views import View
 
 EPS = 1e-6

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from archdsl.runtime.importing.network import Item, Scope
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 from archdsl.runtime.refusal import ImportRefused
 
 Member = Item | Scope

@@ -16,7 +16,7 @@ from archdsl.runtime.importing.chains import ABSENT, key
 from archdsl.runtime.importing.layers import NoOperation, snake_case
 from archdsl.runtime.importing.making import Made, arguments_of, sayable
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, ScopeCall, Value
+from archdsl.runtime.importing.recorded import Call, ScopeCall, Value
 from archdsl.runtime.importing.solving import Block, Parameter
 from archdsl.runtime.refusal import ImportRefused
 

@@ -11,7 +11,7 @@ from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.merging import whole_number
 from archdsl.runtime.importing.moves import emit, moves, one_of, sliced
-from archdsl.runtime.importing.recording import Call, Value
+from archdsl.runtime.importing.recorded import Call, Value
 from archdsl.runtime.importing.regions import ROLL
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import Order, permuted, sizes_of, whole

@@ -19,7 +19,7 @@ from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import ModuleForm
 from archdsl.runtime.importing.generated import defined
 from archdsl.runtime.importing.layers import Wording
-from archdsl.runtime.importing.recording import ScopeCall
+from archdsl.runtime.importing.recorded import ScopeCall
 
 EPSILONS = ("eps", "epsilon", "variance_epsilon", "norm_eps")
 """The names that normalisations give to the number that keeps them from dividing by 0."""

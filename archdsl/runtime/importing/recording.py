@@ -6,10 +6,9 @@ takes some and gives new ones; one that works in place gives a new value, too.
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,194 +17,22 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
+from archdsl.runtime.importing.origins import derived, parts, piece_of, zeroed, zeroed_span
 from archdsl.runtime.importing.places import line_of_python
-from archdsl.runtime.refusal import ImportRefused
-
-
-@dataclass(slots=True, eq=False)
-class Value:
-    """A tensor that flows. `shapes` are its sizes with the batch, one for each recorded run."""
-
-    shapes: list[tuple[int, ...]]
-    dtype: torch.dtype = torch.float32
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A parameter or buffer of the module as an argument of a function: its key.
-
-    `shape` is that of the tensor, `stored` that of the parameter; they differ after a `view`.
-    """
-
-    key: str
-    shape: tuple[int, ...]
-    stored: tuple[int, ...]
-    zeros: tuple[int, int] | None = None
-    """The elements that are set to 0."""
-
-    @property
-    def is_plain(self) -> bool:
-        return self.shape == self.stored
-
-
-def numbers_by(made: Callable[[], torch.Tensor] | None) -> torch.Tensor | None:
-    """The numbers that a function computes; None if they are not known."""
-    try:
-        return None if made is None else made()
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it takes more than numbers
-        return None
-
-
-@dataclass(slots=True, eq=False)
-class Constant:
-    """A tensor that comes from no input and is no parameter, as an argument of a function."""
-
-    made: Callable[[], torch.Tensor] | None = None
-    """Computes its numbers."""
-
-    @property
-    def numbers(self) -> torch.Tensor | None:
-        """Its numbers; None if they are not known."""
-        return numbers_by(self.made)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Derived:
-    """A tensor that is computed from parameters alone: by a function, or by the layer `module` with its `path`."""
-
-    name: str
-    arguments: tuple[Any, ...]
-    shape: tuple[int, ...]
-    path: str = ""
-    module: nn.Module | None = None
-    made: Callable[[], torch.Tensor] | None = None
-    """Computes its numbers, if they follow from buffers."""
-
-    @property
-    def numbers(self) -> torch.Tensor | None:
-        """Its numbers; None if they are not known."""
-        return numbers_by(self.made)
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """A call of a layer (`module`, with its `path`) or of a function, whose name is `name`.
-
-    `arguments` and `named` are as given, with Values, Owned and Constants for tensors; `again` are those of the
-    second run.
-    """
-
-    name: str
-    path: str
-    arguments: tuple[Any, ...]
-    named: Mapping[str, Any]
-    results: list[Value]
-    line: str
-    module: nn.Module | None = None
-    again: tuple[Any, ...] = ()
-    again_named: Mapping[str, Any] = field(default_factory=dict)
-    more: Mapping[str, object] = field(default_factory=dict)
-    """Arguments of the operation that the layer does not say."""
-
-    @property
-    def inputs(self) -> list[Value]:
-        """The values that it takes, in order."""
-        return [*values_in(self.arguments), *values_in(tuple(self.named.values()))]
-
-    @property
-    def taken(self) -> list[Value]:
-        return self.inputs
-
-    @property
-    def given(self) -> list[Value]:
-        return self.results
-
-
-@dataclass(slots=True, eq=False)
-class ScopeCall:
-    """A call of a module that is no layer, with the calls in it."""
-
-    path: str
-    module: nn.Module
-    line: str
-    members: list[Call | ScopeCall] = field(default_factory=list)
-    taken: list[Value] = field(default_factory=list)
-    """The values that it was called with, in order."""
-    given: list[Value] = field(default_factory=list)
-    """The values that it returned, in order."""
-    others: str = ""
-    """What it takes or returns besides: a tensor that is not computed from the input, or an object of another type."""
-
-
-@dataclass(slots=True, eq=False)
-class Recording:
-    """The calls of one run. `outputs` are by name, or by position as text."""
-
-    root: ScopeCall
-    inputs: list[Value]
-    input_names: list[str]
-    outputs: list[tuple[str, Value]]
-
-
-def parts_of(given: object) -> Iterable[object] | None:
-    """The parts of a list, a dict or a dataclass; None of anything else."""
-    if isinstance(given, Mapping):
-        return given.values()
-    if isinstance(given, tuple | list):
-        return given
-    if is_dataclass(given) and not isinstance(given, type):
-        return (getattr(given, field.name) for field in fields(given))
-    return None
-
-
-def values_in(given: object) -> Iterator[Value]:
-    """The values in arguments, in order, also within lists and dicts."""
-    if isinstance(given, Value):
-        yield given
-    else:
-        for part in parts_of(given) or ():
-            yield from values_in(part)
-
-
-def besides(given: object, *, returned: bool = False) -> str:
-    """What arguments or results have that is no value, of what an `extern` cannot pass on."""
-    if returned and isinstance(given, int | float | str):
-        return f"an object of type {type(given).__name__} beside tensors"
-    if isinstance(given, Owned | Constant | Derived):
-        return "a tensor that is not computed from the input"
-    if isinstance(given, Value) or (parts := parts_of(given)) is None:
-        return ""
-    return next((found for part in parts if (found := besides(part, returned=returned))), "")
-
-
-def flat(given: object) -> Iterator[object]:
-    """The parts of nested lists."""
-    if isinstance(given, tuple | list):
-        for part in given:
-            yield from flat(part)
-    else:
-        yield given
-
-
-def tensors_in(found: object) -> Iterator[torch.Tensor]:
-    """The tensors in a result, in order."""
-    if isinstance(found, torch.Tensor):
-        yield found
-    else:
-        for part in parts_of(found) or ():
-            yield from tensors_in(part)
-
-
-REPEATED = frozenset({"expand", "expand_as", "repeat"})
-"""Methods that give a parameter once for each sample."""
-KEPT = frozenset(
-    {
-        *("to", "contiguous", "clone", "type_as", "float", "type", "view", "reshape", "unsqueeze", "squeeze"),
-        *("flatten", "__getitem__", "detach", "data", "unflatten"),
-    }
+from archdsl.runtime.importing.recorded import (
+    Call,
+    Constant,
+    Derived,
+    Owned,
+    Recording,
+    ScopeCall,
+    Value,
+    besides,
+    flat,
+    tensors_in,
+    values_in,
 )
-"""Methods that give a parameter as it is, or with its numbers in the same order in another shape."""
-
+from archdsl.runtime.refusal import ImportRefused
 
 UNCHANGED = frozenset({"to", "contiguous", "float", "type", "type_as", "expand", "cpu"})
 """Methods that may give the very tensor that they are called on."""
@@ -222,14 +49,16 @@ DECIDING = frozenset({"__bool__", "__int__", "__float__", "__index__", "item", "
 """Methods that give numbers of a tensor to Python."""
 
 
-def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
-    """The result of a method of a parameter, if that is the parameter itself."""
-    shape = tuple(found.shape)
-    if name in REPEATED and shape[1:] == owned.shape[1:] and owned.shape[:1] == (1,):
-        return owned
-    converts = name in ("to", "float", "type", "type_as")
-    same = name in KEPT and found.numel() == math.prod(owned.shape) and (not converts or found.dtype == torch.float32)
-    return Owned(owned.key, shape, owned.stored) if same else None
+def versions_of(given: object) -> dict[int, int]:
+    """How often each tensor was changed in place, by its identity."""
+    return {id(tensor): tensor._version for tensor in tensors_in(given)}
+
+
+def of_its_own(result: Any, versions: Mapping[int, int]) -> Any:
+    """A result that is not the very tensor that was given, unchanged, as a dropout's is in evaluation."""
+    if isinstance(result, torch.Tensor) and versions.get(id(result)) == result._version:
+        return result.view_as(result)
+    return result
 
 
 class Recorder(TorchFunctionMode):  # type: ignore[misc]
@@ -247,11 +76,14 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self.constants: dict[int, Constant] = {}
         self.values: dict[int, Value] = {}
         self.kept: list[torch.Tensor] = []
+        self.batch = 0
         self.scopes: list[ScopeCall] = []
         self.entered: list[list[tuple[torch.Tensor, Value, int]]] = []
         """What each scope was called with: the tensors, their values and their versions."""
         self.inside: list[Call] = []
         """The layer that runs, whose own calls are not recorded."""
+        self.versions: dict[int, int] = {}
+        """The versions of the tensors that it was called with."""
 
     def bind(self, tensor: torch.Tensor) -> Value:
         """A new value for a tensor, which is kept alive so that no other one gets its identity."""
@@ -285,21 +117,28 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         arguments, named = self.known(args), self.known(kwargs)
         if name in DECIDING and any(values_in(arguments)):
             raise ImportRefused("it decides by the numbers of a tensor", self.scopes[-1].path, line_of_python())
+        versions = versions_of((args, kwargs))
         result = func(*args, **kwargs)
-        found = list(tensors_in(result))
         if name in UNCHANGED and result is args[0]:
             return result
+        result = of_its_own(result, versions)
+        found = list(tensors_in(result))
+        changed = args and isinstance(args[0], torch.Tensor) and args[0]._version != versions.get(id(args[0]))
+        if changed and not any(values_in((arguments, named))):
+            self.overwrite(args[0], name, arguments)
+            if id(args[0]) in self.derived:
+                return result
         if name in ("__set__", "__setitem__") and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             self.scopes[-1].members.append(call)
         elif (
             len(found) == 1 and arguments and isinstance(arguments[0], Owned) and not any(values_in((arguments, named)))
         ):
-            if (owned := derived(name, arguments[0], found[0])) is not None:
+            if (owned := derived(name, arguments[0], found[0], self.batch)) is not None:
                 self.kept.append(found[0])
                 self.owned[id(found[0])] = owned
             else:
-                self.derive(name, arguments, found, again=partial(again, func, arguments, named, 0, self.buffers))
+                self.derive(name, arguments, named, found, again=partial(again, func, arguments, named, self.buffers))
         elif name in ("__set__", "__setitem__"):
             self.constants.pop(id(args[0]), None)
         elif found and any(values_in((arguments, named))) and name not in MAKING:
@@ -307,7 +146,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             call.results = [self.bind(tensor) for tensor in found]
             self.scopes[-1].members.append(call)
         else:
-            self.derive(name, arguments, found, again=partial(again, func, arguments, named, 0, self.buffers))
+            self.derive(name, arguments, named, found, again=partial(again, func, arguments, named, self.buffers))
             self.keep(func, arguments, named, found)
         return result
 
@@ -316,33 +155,68 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         for number, tensor in enumerate(found):
             if id(tensor) not in self.owned and id(tensor) not in self.derived:
                 self.kept.append(tensor)
-                self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, number, self.buffers))
+                self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, self.buffers, number))
 
-    def clear(self, tensor: torch.Tensor, part: Derived) -> None:
-        """Notes that a part of a copy of a parameter becomes 0."""
-        whole = next((one for one in self.kept if one is tensor._base), None)
-        owned = self.owned.get(id(whole))
-        index = part.arguments[1] if part.name == "__getitem__" else None
-        if owned is not None and len(owned.shape) == 1 and isinstance(index, slice):
-            start, stop, _ = index.indices(owned.shape[0])
-            self.owned[id(whole)] = Owned(owned.key, owned.shape, owned.stored, (start, stop))
-        elif owned is not None:
-            del self.owned[id(whole)]
+    def overwrite(self, tensor: torch.Tensor, name: str, arguments: tuple[Any, ...]) -> None:
+        """Notes what a tensor that is no value becomes in place; what it is a part of changes with it."""
+        base = tensor if tensor._base is None else tensor._base
+        whole = self.known(base)
+        for one in (base, *(kept for kept in self.kept if kept._base is base)):
+            for table in (self.owned, self.derived, self.constants):
+                table.pop(id(one), None)
+        if not any(isinstance(part, Owned | Derived) for part in (whole, *flat(arguments))):
+            return
+        span = zeroed_span(tensor, base, name, arguments)
+        found = zeroed(whole, span, self.from_parameters) if span is not None else None
+        if found is None:
+            name = name if tensor is base else "assignment"
+            found = self.from_parameters(name, (whole, *arguments[1:]), tuple(base.shape))
+        self.kept.append(base)
+        self.derived[id(base)] = found
 
     def derive(
         self,
         name: str,
         arguments: tuple[Any, ...],
+        named: Mapping[str, Any],
         found: Sequence[torch.Tensor],
         module: nn.Module | None = None,
-        again: Callable[[], torch.Tensor] | None = None,
+        again: Callable[..., torch.Tensor] | None = None,
     ) -> None:
-        """Notes a tensor that is computed from parameters alone; `again` computes its numbers."""
-        known = module is not None or any(isinstance(part, Owned | Derived) for part in flat(arguments))
-        if known and len(found) == 1 and id(found[0]) not in self.owned:
-            path = self.paths[id(module)] if module is not None else ""
-            self.kept.append(found[0])
-            self.derived[id(found[0])] = Derived(name, arguments, tuple(found[0].shape), path, module, again)
+        """Notes tensors that are computed from parameters alone; `again` computes the numbers of one of them."""
+        given = [*flat(arguments), *flat(tuple(named.values()))]
+        if not found or (module is None and not any(isinstance(part, Owned | Derived) for part in given)):
+            return
+        self.kept += found
+        if len(found) > 1 and isinstance(arguments[0], Owned) and (spans := parts(arguments[0], found)) is not None:
+            for tensor, span in zip(found, spans, strict=True):
+                self.derived[id(tensor)] = piece_of(arguments[0], span, self.from_parameters)
+            return
+        call = self.learned(name, arguments, named, [tuple(tensor.shape) for tensor in found], module)
+        for number, tensor in enumerate(found):
+            if id(tensor) not in self.owned:
+                made = None if again is None else partial(again, number)
+                self.derived[id(tensor)] = Derived(name, arguments, tuple(tensor.shape), call, number, made)
+
+    def from_parameters(self, name: str, arguments: tuple[Any, ...], shape: tuple[int, ...]) -> Derived:
+        """The one result of a function that takes parameters alone."""
+        return Derived(name, arguments, shape, self.learned(name, arguments, {}, [shape]))
+
+    def learned(
+        self,
+        name: str,
+        arguments: tuple[Any, ...],
+        named: Mapping[str, Any],
+        shapes: Sequence[tuple[int, ...]],
+        module: nn.Module | None = None,
+    ) -> Call:
+        """A call on parameters alone."""
+        path = self.paths[id(module)] if module is not None else self.scopes[-1].path
+        places = (*((scope, len(scope.members) - (scope is not self.scopes[-1])) for scope in self.scopes),)
+        results = [Value([shape]) for shape in shapes]
+        call = Call(name, path, arguments, named, results, line_of_python(), module, places=places)
+        self.scopes[-1].learned.append(call)
+        return call
 
     # ------------------------------------------------------------ modules
 
@@ -353,6 +227,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         given = self.known((args, kwargs))
         if self.is_layer(module) and self.scopes:
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))
+            self.versions = versions_of((args, kwargs))
         else:
             scope = ScopeCall(path, module, line_of_python(), taken=list(values_in(given)))
             scope.others = "is called with " + kind if (kind := besides(given)) else ""
@@ -363,16 +238,19 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 self.scopes[-1].members.append(scope)
             self.scopes.append(scope)
 
-    def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+    def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Any:
+        """Notes a call of a module; gives what it returns, as tensors of their own."""
         if self.inside:
             if self.inside[-1].module is not module:
-                return
+                return result
+            if not getattr(module, "inplace", False):
+                result = of_its_own(result, self.versions)
             call = self.inside.pop()
             if not call.inputs and type(module) is nn.Identity:
-                return
+                return result
             if not call.inputs and call.arguments:
-                self.derive(call.name, call.arguments, [*tensors_in(result)], module)
-                return
+                self.derive(call.name, call.arguments, call.named, [*tensors_in(result)], module)
+                return result
             call.results = [self.bind(tensor) for tensor in tensors_in(result)]
             self.scopes[-1].members.append(call)
         elif len(self.scopes) > 1:
@@ -383,6 +261,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             for tensor, value, version in self.entered.pop():  # a dropout inside may have given the very tensor
                 if tensor._version == version and all(tensor is not part for part in tensors_in(result)):
                     self.values[id(tensor)] = value
+        return result
 
     def watch_helpers(self) -> list[tuple[dict[str, Any], str, Any]]:
         """Records calls of the helper functions of built files as one each; gives what to restore."""
@@ -402,12 +281,16 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             if self.inside:
                 return function(*given, **named)
             arguments, by_name = self.known(given), self.known(named)
+            learned = not any(values_in((arguments, by_name)))
             made = Call(f"helper {name}", self.scopes[-1].path, arguments, by_name, [], line_of_python())
             self.inside.append(made)
             try:
                 result = function(*given, **named)
             finally:
                 self.inside.pop()
+            if learned:
+                self.derive(made.name, arguments, by_name, [*tensors_in(result)])
+                return result
             made.results = [self.bind(tensor) for tensor in tensors_in(result)]
             self.scopes[-1].members.append(made)
             return result
@@ -419,6 +302,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         from torch.func import functional_call
 
         taken = [self.bind(tensor) for tensor in inputs]
+        self.batch = inputs[0].shape[0]
         own = [*self.module.named_parameters(), *self.module.named_buffers()] if state is None else [*state.items()]
         for key, tensor in own:
             self.owned[id(tensor)] = Owned(key, tuple(tensor.shape), tuple(tensor.shape))
@@ -470,7 +354,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
 Numbers: TypeAlias = Mapping[str, torch.Tensor]
 
 
-def again(func: Any, arguments: object, named: object, number: int, buffers: Numbers) -> torch.Tensor:
+def again(func: Any, arguments: object, named: object, buffers: Numbers, number: int) -> torch.Tensor:
     """The result of a function of numbers, this one of several. Raises TypeError for other arguments."""
     with torch.no_grad():
         return [*tensors_in(func(*with_numbers(arguments, buffers), **with_numbers(named, buffers)))][number]

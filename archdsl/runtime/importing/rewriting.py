@@ -9,7 +9,7 @@ from math import isclose, sqrt
 from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.network import Item, Network, Scope
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 
 
 def rewrite(network: Network) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from archdsl.runtime.importing.chains import Chain, Node, Text, key, own_nodes, structure_key, walk
+from archdsl.runtime.importing.joining import is_name
 
 _NUMBER = re.compile(r"\d+")
 LONGEST = 8
@@ -25,6 +26,9 @@ def compact(chain: Chain) -> Chain:
             at += int(str(steps.arguments["count"]))
             continue
         period, rounds = best(chain, at)
+        if rounds == 1 and (begun := flowing(chain, at)) is not None:
+            found.append(begun)
+            period, rounds = best(chain, at)
         if rounds == 1 and (numbered := table(chain, at)) is not None:
             found.append(numbered[0])
             at += numbered[1]
@@ -38,6 +42,22 @@ def compact(chain: Chain) -> Chain:
             found.append(chain[at])
             at += 1
     return found
+
+
+def flowing(chain: Chain, at: int) -> Node | None:
+    """The name in a parallel in the place of which later ones have what flows in; that flows in here now, too.
+
+    None if there is no such run: `(x, y) -> f -> (it, y) -> f` is `x -> (it, y) -> f -> (it, y) -> f`.
+    """
+    node = chain[at]
+    if node.kind != "parallel" or not all(map(is_name, node.bodies)):
+        return None
+    for i, body in enumerate(node.bodies):
+        node.bodies[i] = []
+        if best(chain, at)[1] > 1:
+            return body[0]
+        node.bodies[i] = body
+    return None
 
 
 def differing(first: Chain, other: Chain) -> None:
@@ -66,6 +86,8 @@ def table(chain: Chain, at: int) -> tuple[Node, int] | None:
     numbers = [node.arguments.get(name) for node in part]
     text = f"[{', '.join(map(str, numbers))}]"
     if len(part) < FEWEST or not all(type(n) is int for n in numbers) or len(text) > WIDEST:
+        return None
+    if len({*numbers[1:]}) == 1:  # the first, and a run of the others, say it better
         return None
     steps = loop(part[:1], part[1:2], len(part))
     for other in part[1:]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from archdsl.runtime.importing.functions import SizeOf
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 from archdsl.runtime.importing.views import (
     Atom,
     Axis,
@@ -236,7 +236,7 @@ def general(settling: Settling, view: View) -> View | None:
     wanted = [atom for axis in view.axes[1:] for atom in axis]
     batch = sizes_of(base)[0]
     now = base
-    if [(part.sizes,) for part in split] != [(size,) for size in sizes_of(base)[1:]]:
+    if split != wanted and [part.sizes for part in split] != sizes_of(base)[1:]:
         now = fixed(settling, now, [part.sizes for part in split], batch)
     if split != wanted:
         axes = tuple(split.index(atom) for atom in wanted)

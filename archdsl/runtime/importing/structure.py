@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
-from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels
+from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels, unnested
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.ordering import Member, as_registered, is_region, needed, own_name
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 from archdsl.runtime.refusal import ImportRefused
 
 GENERIC = frozenset({"act", "activation", "flatten"})
@@ -32,6 +32,10 @@ def is_attention(member: Member) -> bool:
     return isinstance(member, Item) and member.outside is None and OPERATIONS[member.operation].attends
 
 
+class Named(Exception):
+    """What enters a module has to be named."""
+
+
 class Tangled(Exception):
     """The branches of a region share items, so it is no nest of sequences and parallels."""
 
@@ -42,29 +46,37 @@ def structure(scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] 
     `inputs` are names for its inputs if it has several, or if it is the model; `outputs` the named results, if that
     is several; its result otherwise.
     """
-    return Structure(scope, inputs, outputs).body()
+    try:
+        return Structure(scope, inputs, outputs, flows=not inputs).body()
+    except Named:
+        return Structure(scope, inputs, outputs).body()
 
 
 class Structure:
-    """Makes the chains of one scope."""
+    """Makes the chains of one scope.
 
-    def __init__(self, scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] | None) -> None:
+    `flows`: several tensors that enter it may flow on to the first member, without names.
+    """
+
+    def __init__(
+        self, scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] | None, *, flows: bool = False
+    ) -> None:
         self.scope = scope
         self.named = outputs
         self.results = [value for _, value in outputs] if outputs is not None else list(scope.outputs)
         if not self.results:
             raise ImportRefused("nothing uses its results", scope.path, scope.line)
         members = as_registered(needed(scope, self.results), scope)
-        self.learned: dict[Value, list[Member]] = {}
-        """Parameters, and values computed from parameters alone: each is written where it is used."""
+        self.learned: dict[Value, Member] = {}
+        """Parameters, what is computed from parameters alone, and its members: these are written where it is used."""
         for member in members:
-            if not member.inputs or (len(member.inputs) == 1 and member.inputs[0] in self.learned):
-                before = self.learned[member.inputs[0]] if member.inputs else []
-                self.learned.update((value, [*before, member]) for value in member.outputs)
+            if all(value in self.learned for value in member.inputs):
+                self.learned.update(dict.fromkeys(member.outputs, member))
         self.order = [m for m in members if not any(value in self.learned for value in m.outputs)]
         uses = Counter(value for member in members for value in {*member.inputs})
-        self.common = [value for value in self.learned if uses[value] > 1]
-        """Values that are used more than once, which come before all else."""
+        uses.update(self.results)
+        self.common = [v for v, member in self.learned.items() if uses[v] > 1 or len(member.outputs) > 1]
+        """Those that are used more than once, which come before all else."""
         self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
         self.users: dict[Value, list[Member]] = {}
         for member in self.order:
@@ -73,7 +85,8 @@ class Structure:
         self.calls = Counter(own_name(m.path, scope) for m in members if m.path and not is_region(m))
         self.taken = set(inputs)
         self.tags: dict[Value, str] = {}
-        if len(scope.inputs) > 1 or inputs:
+        self.flows = flows and self.is_passed_on()
+        if (len(scope.inputs) > 1 and not self.flows) or inputs:
             self.input_names = inputs or [self.fresh(f"x{i}") for i, _ in enumerate(scope.inputs, 1)]
             self.tags.update(zip(scope.inputs, self.input_names, strict=False))
         else:
@@ -86,6 +99,20 @@ class Structure:
         """The last node of a merge as it is written: a residual, say."""
         for member in members:  # names are given in order
             self.nodes[id(member)] = self.node(member)
+
+    def is_passed_on(self) -> bool:
+        """Whether the first member alone takes the tensors that enter the module, all in order."""
+        given = self.scope.inputs
+        if len(given) < 2 or self.scope.cut is not None or not self.order or self.order[0].inputs != given:
+            return False
+        return all(self.users[value] == self.order[:1] for value in given)
+
+    def gives_all(self) -> Member | None:
+        """The last member, if the results are all of its tensors, which then need no names; None otherwise."""
+        last = self.order[-1] if self.order and self.named is None and self.scope.cut is None else None
+        if last is None or len(last.outputs) < 2 or self.results != last.outputs:
+            return None
+        return None if any(self.users.get(value) for value in last.outputs) else last
 
     # ------------------------------------------------------------ the graph
 
@@ -194,7 +221,9 @@ class Structure:
             self.input_names = [self.fresh("x")]
             self.tags[value] = self.input_names[0]
             return self.tags[value]
-        member = self.producer[value] if value in self.producer else self.learned[value][-1]
+        if self.flows and value in self.scope.inputs:
+            raise Named
+        member = self.producer[value] if value in self.producer else self.learned[value]
         node = self.nodes[id(member)]
         if len(member.outputs) > 1:
             base = node.label if node.label and node.label.isidentifier() else plain_name(node)
@@ -226,7 +255,8 @@ class Structure:
         chain: Chain = []
         emitted: set[int] = set()
         outputs: list[tuple[str, str]] = []
-        if self.named is not None or len(self.results) > 1:
+        last = self.gives_all()
+        if self.named is not None or (len(self.results) > 1 and last is None):
             names = [name for name, _ in self.named] if self.named is not None else [""] * len(self.results)
             outputs = [
                 (name, self.tag(value, name if name.isidentifier() else ""))
@@ -252,10 +282,14 @@ class Structure:
                     if chain and chain[-1].kind == "ref" and (not more or more[0].kind == "ref"):
                         chain.pop()  # nothing follows from that name
                     chain += more
-            if outputs and chain and chain[-1].kind == "ref":
+            if (outputs or last is not None) and chain and chain[-1].kind == "ref":
                 chain.pop()
         except Tangled:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
+        if self.flows and (self.common or not chain or chain[0] is not self.nodes[id(self.order[0])]):
+            raise Named
+        if last is not None:
+            self.nodes[id(last)].names = ()
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
             chain = self.straight(self.order)
         chain = inlined(chain)
@@ -271,11 +305,11 @@ class Structure:
     def with_common(self, chain: Chain) -> Chain:
         """A chain behind the parameters that it uses more than once; it begins with the name of what flows in."""
         before: Chain = []
-        for i, value in enumerate(self.common):
-            at = [n for n, member in enumerate(self.learned[value]) if member.outputs[0] in self.common[:i]]
-            known = self.learned[value][: at[-1] + 1] if at else []
-            start = [Node("ref", self.tag(known[-1].outputs[0]))] if known else []
-            before += [*start, *(self.nodes[id(m)] for m in self.learned[value][len(known) :])]
+        written: set[int] = set()
+        for value in self.common:
+            if id(self.learned[value]) not in written:
+                before += self.made_of_parameters(self.learned[value])
+                written.add(id(self.learned[value]))
             self.tag(value)
         if len(self.scope.inputs) != 1:
             return [*before, *chain]
@@ -321,7 +355,9 @@ class Structure:
         node = self.nodes[id(member)]
         given = member.inputs
         self.sizes(member, node)
-        if len(given) == 1:
+        if self.flows and member is self.order[0]:
+            chain: Chain = [node]
+        elif len(given) == 1:
             chain = [*self.chain(given[0], source, emitted), node]
         elif (before := self.all_of(given, source)) is not None:  # all results of one, in order
             start = self.chain(given[0], source, emitted)
@@ -360,7 +396,7 @@ class Structure:
                 raise
             emitted |= {id(m) for m in region}
             return self.straight([*region, member], top)
-        chain = combined(node, branches, self.channels(top))
+        chain = unnested(combined(node, branches, self.channels(top)), [shape_of(value)[0] for value in member.inputs])
         self.written[id(member)] = chain[-1]  # it gets the name, if one is asked for later
         return chain
 
@@ -388,11 +424,18 @@ class Structure:
 
     def free_branch(self, value: Value) -> Chain:
         """A parameter, and what is computed of it; the name of what others use, too."""
-        members = self.learned[value]
-        at = next((n for n in reversed(range(len(members))) if members[n].outputs[0] in self.common), None)
-        if at is None:
-            return [self.nodes[id(member)] for member in members]
-        return [Node("ref", self.tag(members[at].outputs[0])), *(self.nodes[id(m)] for m in members[at + 1 :])]
+        if value in self.common:
+            return [Node("ref", self.tag(value))]
+        return self.made_of_parameters(self.learned[value])
+
+    def made_of_parameters(self, member: Member) -> Chain:
+        """The chain of a member that takes parameters alone."""
+        node = self.nodes[id(member)]
+        self.sizes(member, node)
+        branches = [self.free_branch(value) for value in member.inputs]
+        if len(branches) > 1:
+            return [*combined(node, branches, None, named=True)]
+        return [*(branches[0] if branches else []), node]
 
     def named_branch(self, value: Value) -> Chain:
         if value in self.learned:
@@ -431,7 +474,9 @@ class Structure:
             node = self.nodes[id(member)]
             self.sizes(member, node)
             given = member.inputs
-            if len(given) > 1:
+            if self.flows and member is self.order[0]:
+                chain.append(node)
+            elif len(given) > 1:
                 branches = [[] if v is flow else self.named_branch(v) for v in given]
                 chain += combined(node, branches, shape_of(flow)[0] if flow is not None else None, named=True)
                 self.written[id(member)] = chain[-1]
@@ -455,7 +500,7 @@ class Structure:
 
     def size(self, wanted: SizeOf, member: Member) -> object:
         found = [v for v in self.scope.inputs if sizes_of(v) == wanted.shapes]
-        for other in self.order[: self.order.index(member)]:
+        for other in self.order[: self.order.index(member) if member in self.order else None]:
             found += [v for v in other.outputs if sizes_of(v) == wanted.shapes]
         if not found:
             raise ImportRefused("it resizes to a size that no tensor here has", self.scope.path, member.line)

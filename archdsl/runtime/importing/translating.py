@@ -14,6 +14,7 @@ from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
 from archdsl.runtime.importing.attending import ATTENDERS, on_scores
+from archdsl.runtime.importing.batches import translated
 from archdsl.runtime.importing.fixed import blurred, weighted_groups
 from archdsl.runtime.importing.functions import (
     HANDLERS,
@@ -26,6 +27,7 @@ from archdsl.runtime.importing.functions import (
 from archdsl.runtime.importing.lasting import meaning_last
 from archdsl.runtime.importing.layers import NoOperation, Wording
 from archdsl.runtime.importing.layouts import Layouts, channels_last
+from archdsl.runtime.importing.learned import Learned
 from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
@@ -33,8 +35,9 @@ from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.normalising import inverse_root
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.padding import CONSTANT_PADS
+from archdsl.runtime.importing.placing import place
 from archdsl.runtime.importing.recognising import normalisation, standardised
-from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
+from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Recording, ScopeCall, Value, flat
 from archdsl.runtime.importing.regions import with_regions
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.turning import turned
@@ -49,8 +52,9 @@ def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made
     `made` are the arguments of modules, by which those that cannot be said become externs; with None there are none.
     Raises ImportRefused for the first call that the language cannot say, if no extern can stand for it.
     """
-    translator = Translator(recording.root.module, made)
+    translator = Translator(recording.root.module, made, [shape[0] for shape in recording.inputs[0].shapes])
     root = translator.scope(recording.root)
+    place(root, translator.learned.items, translator.learned.calls, translator.places)
     complete(root, recording)
     always = {name for name, _ in outputs}
     final = [(name, translator.output(value, root, name)) for name, value in recording.outputs]
@@ -101,10 +105,15 @@ def plain(arguments: Mapping[str, object]) -> dict[str, object]:
 class Translator:
     """Translates calls."""
 
-    def __init__(self, module: nn.Module, made: Made | None) -> None:
+    def __init__(self, module: nn.Module, made: Made | None, batches: Sequence[int]) -> None:
         self.module, self.made = module, made
-        self.layouts = Layouts(module.state_dict().keys(), self.start, module.get_buffer)
+        parameters = {key for key, _ in module.named_parameters(remove_duplicate=False)}
+        self.layouts = Layouts(module.state_dict().keys(), parameters, self.start, module.get_buffer)
         self.layouts.translate = self.translate
+        self.learned = Learned(self.layouts, module, batches)
+        self.layouts.of_parameters = self.learned.for_each_sample
+        self.places: dict[int, tuple[Scope, list[list[Item | Scope]]]] = {}
+        """As `place` takes them."""
         self.running = ""
         """The path of the module whose calls are translated."""
 
@@ -223,14 +232,14 @@ class Translator:
 
     def scope(self, call: ScopeCall) -> Scope:
         scope = Scope(call.path, call.module, line=call.line)
+        made: list[list[Item | Scope]] = []
+        self.places[id(call)] = scope, made
         around, self.layouts.divided, self.layouts.held = (self.layouts.divided, self.layouts.held), {}, {}
         outer, self.running = self.running, call.path
         try:
             for member in call.members:
-                if isinstance(member, ScopeCall):
-                    scope.members += self.member(member)
-                else:
-                    scope.members += self.call(member)
+                made.append(self.member(member) if isinstance(member, ScopeCall) else [*self.call(member)])
+                scope.members += made[-1]
         finally:
             self.layouts.divided, self.layouts.held = around
             self.running = outer
@@ -246,7 +255,7 @@ class Translator:
                 if (parts := parted_bias(call)) is not None:
                     self.with_parted_bias(call, parts)
                 elif not blurred(self.layouts, call) and not weighted_groups(self.layouts, call):
-                    self.translate(with_its_layer(call, self.module))
+                    self.said(call)
         except NoOperation as reason:
             refusal = ImportRefused(str(reason), call.path, call.line)
             if self.made is None or call.module is None:
@@ -261,6 +270,20 @@ class Translator:
             item.line = item.line or call.line
             item.arguments = plain(item.arguments)
         return self.layouts.moved
+
+    def said(self, call: Call) -> None:
+        """Adds the items of a call; what it takes of parameters alone may be tensors. Raises NoOperation."""
+        try:
+            with self.layouts.undone():
+                translated(self.layouts, with_its_layer(call, self.module))
+        except NoOperation as reason:
+            given = [*flat(call.arguments), *flat(tuple(call.named.values()))]
+            if not any(isinstance(part, Owned | Derived) for part in given):
+                raise
+            try:
+                self.learned.lifted(self.learned.with_values(call))
+            except NoOperation as other:
+                raise (reason if any(isinstance(part, Owned) for part in given) else other) from None
 
     def is_within(self, path: str) -> bool:
         """Whether a path is below that of the module that runs."""
@@ -421,7 +444,7 @@ class Translator:
         many = isinstance(call.module, nn.MultiheadAttention)
         if call.module is not None and not many and (len(call.inputs) != 1 or len(call.results) != 1):
             raise NoOperation(f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}")
-        if call.module is not None and any(isinstance(g, Owned | Constant) for g in given):
+        if call.module is not None and any(isinstance(g, Owned | Constant | Derived) for g in given):
             raise NoOperation(f"{call.name} is called with a tensor that is not computed from the input")
         if many and (attends := meaning_last(call, layouts)) is not None:
             return attends, True

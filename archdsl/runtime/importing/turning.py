@@ -14,7 +14,7 @@ from archdsl.runtime.importing.functions import argument
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Value
 from archdsl.runtime.importing.views import View
 
 TEMPERATURES = (10000.0, 100.0, 1000.0, 50.0, 20.0)

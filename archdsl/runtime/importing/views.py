@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.recorded import Value
 
 Order: TypeAlias = tuple[int, ...]
 """For each axis of PyTorch's tensor, without the batch, the axis of the network's tensor."""

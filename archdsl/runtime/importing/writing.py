@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shown
 from archdsl.runtime.importing.chains import Chain, Node, Text, key, walk
+from archdsl.runtime.importing.joining import takes_nothing
 from archdsl.runtime.importing.layers import default_of, same
 from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.solving import Block
@@ -102,7 +103,7 @@ class Writer:
                 continue
             text, kind = self.item(node), kind_of(node)
             is_long = "\n" in text or len(" -> ".join([*line, text]).rpartition("\n")[2]) > WIDTH - 8
-            if named & references(node):
+            if named & references(node) or takes_nothing([node]):
                 end()
             if kinds[-1:] not in (["parallel"], ["ref"]) and (is_long or begins_line(kind, kinds)):
                 end()
@@ -131,6 +132,9 @@ class Writer:
                 first = node.arguments["first"]
                 numbers = f"enumerate({numbers}, {first})" if first else f"enumerate({numbers})"
             head = f"for {'i, ' if 'first' in node.arguments else ''}{node.name} in {numbers}"
+        elif "each" in node.arguments:
+            first = node.arguments["first"]
+            head = f"for i, {node.name} in enumerate(it{f', {first}' if first else ''})"
         elif node.kind == "for":
             first, count = node.arguments["first"], node.arguments["count"]
             head = f"for i in {span_text(first, count)}"
@@ -210,6 +214,8 @@ class Writer:
     def branch(self, chain: Chain) -> str:
         if not chain:
             return "it"
+        if "each" in chain[0].arguments:
+            return "\n".join(self.statement(chain[0]))
         simple = all(node.kind not in ("repeat", "for", "if") for node in chain)
         texts = [self.item(node) for node in chain] if simple else []
         one = " -> ".join(texts)

@@ -77,15 +77,14 @@ def test_a_factor_that_is_repeated_is_one_of_each_channel() -> None:
     assert "-> mul" in from_module(Repeated(), (3, 16, 16), extern=False).text
 
 
-class OnlyRepeated(Repeated):
+class OnlyRepeated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
         return x.mean((2, 3), keepdim=True).expand_as(x)
 
 
-def test_a_tensor_that_is_only_repeated_is_refused() -> None:
-    with pytest.raises(ImportRefused, match="repeated along an axis"):
-        from_module(OnlyRepeated(), (3, 16, 16))
+def test_a_tensor_that_is_only_repeated_is_copied() -> None:
+    found = from_module(OnlyRepeated(), (3, 16, 16))
+    assert "upsample" in found.text and not found.graph.free
 
 
 class RootMeanSquares(nn.Module):

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from archdsl.runtime.importing.places import working_at
-from archdsl.runtime.importing.recording import tensors_in
+from archdsl.runtime.importing.recorded import tensors_in
 from archdsl.runtime.refusal import ImportRefused
 
 MOST_NUMBERS = 1 << 28

@@ -13,7 +13,7 @@ from archdsl.common.source import Source
 from archdsl.runtime.importing.files.onnx_file import OnnxGraph
 from archdsl.runtime.importing.files.sizes import Chosen
 from archdsl.runtime.importing.proving import Imported, smaller
-from archdsl.runtime.importing.recording import tensors_in
+from archdsl.runtime.importing.recorded import tensors_in
 from archdsl.runtime.loading import load
 from archdsl.runtime.refusal import ImportRefused
 
