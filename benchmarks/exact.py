@@ -6,6 +6,9 @@ column is the worst ratio of predicted times over several budgets between the sm
 `nodes` asks how much a choice by node would gain: the integer program of Checkmate (Jain et al., 2019,
 arXiv:1910.02653), solved by HiGHS, against the best choice of parts in the same model. In this model a step consists of
 tensors and their gradients, each computed in one piece, and memory is that of these alone.
+
+`bound` gives a time below which no choice can get at half of the plain peak, on networks of any size: what the backward
+pass needs and is not kept is computed again at least once, and what is kept fits beside the weights where it begins.
 """
 
 from __future__ import annotations
@@ -80,6 +83,7 @@ NETWORKS = {
         }""",
 }
 LIBRARY = ("resnet:resnet18", "unet:unet_padded")
+LARGE = ("resnet:resnet50", "densenet:densenet121", "swin:swin_t", "unet:unet_padded")
 TINY = {
     "two residual units": f"""
         {UNIT}
@@ -354,15 +358,52 @@ def compare_nodes(name: str, graph: Graph) -> None:
         print(f"{name:24} {len(steps.values):4} {peak / plain:8.2f} {took:8.3f} {best}", flush=True)
 
 
+# ---------------------------------------------------------------- a lower bound
+
+
+def least_time(steps: Steps, limit: int) -> float:
+    """The least time of a step, as a multiple of the plain one's, that keeps at most `limit` bytes between the passes.
+
+    A value that is not kept costs its own work, with its needs at hand: a linear program with one row, which taking the
+    cheapest bytes first solves.
+    """
+    needed = {i for value in steps.values[steps.forward :] for i in value.needs if i < steps.forward}
+    values = sorted((steps.values[i] for i in needed), key=lambda v: v.work / max(v.size, 1))
+    over = sum(value.size for value in values) - limit
+    work = 0.0
+    for value in values:
+        if over <= 0:
+            break
+        part = min(1.0, over / max(value.size, 1))
+        work, over = work + part * value.work, over - part * value.size
+    return 1 + work / sum(value.work for value in steps.values)
+
+
+def bound(spec: str) -> None:
+    """Our time at half of the plain peak, or at the least one, and the bound of all others there."""
+    graph = archdsl.check(spec)
+    search = Search(graph, Budget(0, BATCH, optimizer="sgd"))
+    limit = max(search.plain.peak // 2, search.least().peak)
+    ours = search.within(limit)
+    assert ours is not None
+    steps = Steps.of(graph)
+    least = least_time(steps, (limit - search.run.weights) // BATCH)
+    print(f"{spec:24} {limit / search.plain.peak:8.2f} {ours.time:8.3f} {least:8.3f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("parts", "nodes"))
+    parser.add_argument("what", choices=("parts", "nodes", "bound"))
     given = parser.parse_args()
     if given.what == "parts":
         for name, text in NETWORKS.items():
             compare_parts(name, archdsl.check(Source("net.arch", text)))
         for spec in LIBRARY:
             compare_parts(spec, archdsl.check(spec))
+    elif given.what == "bound":
+        print(f"{'':24} {'memory':>8} {'ours':>8} {'at least':>8}")
+        for spec in LARGE:
+            bound(spec)
     else:
         print(f"{'':24} {'size':>4} {'memory':>8} {'parts':>8} {'nodes':>8} {'at least':>8} {'ratio':>8}")
         for name, text in TINY.items():

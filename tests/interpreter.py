@@ -536,7 +536,10 @@ class Interpreter:
         half, count = each_head // 2, each_head // 2 // len(sizes)
         angles = torch.zeros(half, *sizes, dtype=x.dtype)
         for place in product(*map(range, sizes)):
-            numbers = [p / op.temperature ** (j / count) for p in place for j in range(count)]
+            at: Any = place
+            if op.positions == "centred":
+                at = [2 * math.pi * ((i + 0.5) / n * 2 - 1) for i, n in zip(place, sizes, strict=True)]
+            numbers = [p / op.temperature ** (j / count) for p in at for j in range(count)]
             angles[(slice(None), *place)] = torch.tensor(numbers, dtype=x.dtype)
         found: list[Any] = [None] * x.shape[1]
         for head in range(op.heads):

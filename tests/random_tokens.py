@@ -122,6 +122,7 @@ def rotary(items: Items, heads: int) -> str:
         str(heads),
         temperature=items.maybe("100.0"),
         pairs=items.maybe(items.random.choice(["halves", "neighbours"]), 0.6),
+        positions=items.maybe(items.random.choice(["centred", "counted"]), 0.3),
     )
 
 

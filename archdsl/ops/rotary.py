@@ -13,9 +13,12 @@ from archdsl.ops.index_maps import ChannelMap
 from archdsl.ops.sizes import channels, spatial
 
 
-def rotary(*, last: bool) -> Helper:
-    """The function that turns pairs of channels, with the channels first or last."""
-    name = "rotary_last" if last else "rotary"
+def rotary(*, last: bool, centred: bool = False) -> Helper:
+    """The function that turns pairs of channels, with the channels first or last, by positions as they are said."""
+    name = ("centred_" if centred else "") + ("rotary_last" if last else "rotary")
+    at = "((2 * torch.arange(size, **kw) + 1) / size - 1) * 2 * torch.pi" if centred else "torch.arange(size, **kw)"
+    angle_of = f"({at})[:, None] / waves" if centred else f"{at}[:, None] / waves"
+    places = "positions between -1 and 1" if centred else "the positions"
     sizes = "x.shape[1:-1]" if last else "x.shape[2:]"
     count = "x.shape[-1]" if last else "x.shape[1]"
     angle = "torch.cat(angles, -1).unsqueeze(-2)" if last else "torch.cat(angles, -1).movedim(-1, 0)"
@@ -25,7 +28,7 @@ def rotary(*, last: bool) -> Helper:
     return Helper(
         name,
         f'''def {name}(x: Tensor, heads: int, temperature: float, halves: bool = False) -> Tensor:
-    """Turns pairs of channels of each head of {tensor}, by angles of the positions.
+    """Turns pairs of channels of each head of {tensor}, by angles of {places}.
 
     A pair is two neighbours, or with `halves` one of each half of a head.
     """
@@ -35,7 +38,7 @@ def rotary(*, last: bool) -> Helper:
     waves = temperature ** (torch.arange(count, **kw) / count)
     angles = []
     for axis, size in enumerate(sizes):
-        angle = torch.arange(size, **kw)[:, None] / waves
+        angle = {angle_of}
         for _ in sizes[axis + 1 :]:
             angle = angle.unsqueeze(1)
         angles.append(angle.expand(*sizes, count))
@@ -55,11 +58,12 @@ class Rotary(Operation):
 
     [C, …] → [C, …]: their products then depend on differences of positions alone. Each head has as many angles for each
     axis: position · temperature^(−j / n), for j from 0 to n − 1. `pairs` are two `neighbours`, or one channel of each
-    of the two `halves` of a head. Nothing is learned.
+    of the two `halves` of a head. Positions are `counted` from 0, or `centred`: 2π times the middles of equal parts
+    from −1 to 1, whatever the size. Nothing is learned.
 
     Errors: a flat tensor; heads whose channels are no multiple of twice the number of axes.
 
-    Su et al., RoFormer, 2021; Fang et al., EVA-02, 2023 (of maps).
+    Su et al., RoFormer, 2021; Fang et al., EVA-02, 2023 (of maps); Siméoni et al., DINOv3, 2025 (`centred`).
     """
 
     name = "rotary"
@@ -67,16 +71,18 @@ class Rotary(Operation):
     family = "attention"
     is_linear = True
     layout = "last"
-    helper_names = ("rotary", "rotary_last")
+    helper_names = ("rotary", "rotary_last", "centred_rotary", "centred_rotary_last")
 
     heads: Count
     temperature: Positive = 10000.0
     pairs: Literal["neighbours", "halves"] = "neighbours"
+    positions: Literal["counted", "centred"] = "counted"
 
     examples = (
         example((16, 3, 4), heads=2),
         example((16, 5), heads=2, temperature=100.0, pairs="halves"),
         example((8, 4, 3), heads=1, pairs="halves"),
+        example((16, 3, 5), heads=2, temperature=100.0, pairs="halves", positions="centred"),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
@@ -99,7 +105,7 @@ class Rotary(Operation):
         return self.form(last=True)
 
     def form(self, *, last: bool) -> FunctionForm:
-        helper = rotary(last=last)
+        helper = rotary(last=last, centred=self.positions == "centred")
         arguments = (Argument("heads", self.heads), Argument("temperature", self.temperature))
         more = ", halves=True" if self.pairs == "halves" else ""
         return FunctionForm(f"{helper.name}({{0}}, {{heads}}, {{temperature}}{more})", arguments, helper=helper.source)
@@ -130,4 +136,6 @@ class Rotary(Operation):
         each, axes = shapes[0][0] // self.heads, len(shapes[0]) - 1
         count = each // 2 // axes
         yield "(a, b) becomes (a cos φ - b sin φ, b cos φ + a sin φ), for each pair of channels"
+        if self.positions == "centred":
+            yield "positions are 2π · ((2i + 1) / n - 1) for i from 0 to n - 1"
         yield f"φ = position · {self.temperature:g}^(-j / {count}), for j from 0 to {count - 1} along each axis in turn"

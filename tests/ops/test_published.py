@@ -34,6 +34,16 @@ def test_rotary_turns_pairs_of_channels() -> None:
             assert abs(one * complex(math.cos(phi), math.sin(phi)) - two) < 1e-6
 
 
+def test_centred_positions_of_rotary_are_middles_of_equal_parts() -> None:
+    x = torch.zeros(1, 2, 4, dtype=torch.float64)
+    x[:, 0] = 1
+    found = given("rotary", x, heads=1, positions="centred")
+    for i, part in enumerate((-0.75, -0.25, 0.25, 0.75)):
+        assert torch.allclose(
+            found[0, :, i], torch.tensor([math.cos(math.tau * part), math.sin(math.tau * part)]).double()
+        )
+
+
 def test_products_of_turned_tensors_depend_on_differences_alone() -> None:
     q, k = (torch.randn(1, 8, 1, dtype=torch.float64).expand(1, 8, 9) for _ in range(2))
     q, k = (given("rotary", x, heads=1) for x in (q, k))

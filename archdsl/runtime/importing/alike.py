@@ -87,9 +87,12 @@ def lack(chain: Chain) -> None:
 
 def a_value(leaf: object) -> object:
     """A value of a leaf in one of the modules that have it."""
-    if isinstance(leaf, Many):
-        return next((value for value in leaf.values if value is not ABSENT), ABSENT)
-    return leaf
+    return next(iter(values_of(leaf)), ABSENT)
+
+
+def values_of(leaf: object) -> list[object]:
+    """The values of a leaf in the modules that have it."""
+    return [value for value in leaf.values if value is not ABSENT] if isinstance(leaf, Many) else [leaf]
 
 
 def cost(one: Chain, two: Chain) -> float:
@@ -138,6 +141,8 @@ def difference(one: Node, two: Node) -> float | None:
         if one.kind != "op" or not may_replace(first, second):
             return None
         found += 0.5
+    if (one.arguments or two.arguments) and one.kind == "op" and any(name != second for name in values_of(one.name)):
+        return None  # a parameter holds an operation without its arguments
     for name in one.arguments.keys() | two.arguments.keys():
         a, b = one.arguments.get(name, ABSENT), two.arguments.get(name, ABSENT)
         if (

@@ -67,9 +67,10 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Queries or keys of length 1 in each head."""
+    """Queries or keys of length 1 in each head, perhaps times a learned factor of each head."""
 
     view: View
+    factors: Owned | None = None
     calls: tuple[Call, ...] = ()
     """The calls that make them."""
 
@@ -160,10 +161,25 @@ def dot_product_attention(layouts: Layouts, call: Call) -> None:
     three = [given[name] for name in names[:3]]
     if not all(isinstance(part, Value) for part in three):
         raise NoOperation("attention with a tensor that is not computed from the input")
-    queries, keys, values = (layouts.view(part) for part in three)
-    scale = given.get("scale") or 1 / sqrt(three[0].shapes[0][-1])
-    found = Scores(queries, keys, scale, given.get("attn_mask"), True)
-    mix(layouts, call, found, values, causal=bool(given.get("is_causal")))
+    scale, bias = given.get("scale") or 1 / sqrt(three[0].shapes[0][-1]), given.get("attn_mask")
+    cosines = cosines_of(layouts, three[0], three[1], is_turned=True)
+    if cosines is not None and scale == 1 and cosines.factors is not None:
+        found = replace(cosines, bias=bias, is_softmax=True)
+    else:
+        for part in three:
+            as_tensor(layouts, part)
+        queries, keys = (layouts.view(part) for part in three[:2])
+        found = Scores(queries, keys, scale, bias, True)
+    mix(layouts, call, found, layouts.view(three[2]), causal=bool(given.get("is_causal")))
+
+
+def cosines_of(layouts: Layouts, queries: Value, keys: Value, *, is_turned: bool) -> Scores | None:
+    """The products of vectors of length 1; None of others. `is_turned`: the keys still are to be transposed."""
+    one, two = layouts.scores.get(queries), layouts.scores.get(keys)
+    if not isinstance(one, Unit) or not isinstance(two, Unit) or (one.factors and two.factors):
+        return None
+    calls, factors = (*one.calls, *two.calls), one.factors or two.factors
+    return Scores(one.view, two.view if is_turned else swapped(two.view), is_cosine=True, factors=factors, calls=calls)
 
 
 @attends("matmul", "bmm")
@@ -171,9 +187,8 @@ def products(layouts: Layouts, call: Call) -> None:
     """Queries times keys; scores times values; or a product of matrices."""
     one, two = call.arguments[:2]
     first, second = layouts.scores.get(one), layouts.scores.get(two)
-    if isinstance(first, Unit) and isinstance(second, Unit):
-        calls = (*first.calls, *second.calls, call)
-        layouts.scores[call.results[0]] = Scores(first.view, swapped(second.view), is_cosine=True, calls=calls)
+    if (cosines := cosines_of(layouts, one, two, is_turned=False)) is not None:
+        layouts.scores[call.results[0]] = replace(cosines, calls=(*cosines.calls, call))
     elif isinstance(second, Scores) and second.is_turned and isinstance(one, Value):
         attempt(layouts, call, replace(second, is_turned=False), swapped(layouts.view(one)), turned=True)
     elif isinstance(first, Scores) and isinstance(two, Value) and two not in layouts.scores:
@@ -262,8 +277,9 @@ def mix(
     if scores.bias is None:
         three = of_maps(layouts, three)
     heads = [heads_of(view) for view in three]
-    count = heads[0].count
-    if len({one.count for one in heads}) > 1 or len({bool(one.around) for one in heads}) > 1:
+    count, around = heads[0].count, any(one.around for one in heads)
+    shares = count > 1 and heads[1].count == heads[2].count == 1 and not around
+    if (not shares and len({one.count for one in heads}) > 1) or len({bool(one.around) for one in heads}) > 1:
         raise NoOperation("attention with other heads of queries, keys and values")
     given: dict[str, object] = {"heads": count}
     if causal:
@@ -278,6 +294,8 @@ def mix(
     elif not isclose(scores.scale, 1 / sqrt(each), rel_tol=1e-6):
         given["scale"] = scores.scale
     bases = [view.base for view in three]
+    if shares:
+        bases[1:] = [for_each_head(layouts, base, count) for base in bases[1:]]
     if heads[0].around:
         bases = [in_windows(layouts, view, one) for view, one in zip(three, heads, strict=True)]
     sizes = sizes_of(bases[0])
@@ -296,6 +314,13 @@ def mix(
             layouts.inside[result] = layouts.inside[three[0].base]
     view = mixed(three[0], result, count)
     layouts.set(call.results[0], swapped(view) if turned else view)
+
+
+def for_each_head(layouts: Layouts, base: Value, count: int) -> Value:
+    """Keys or values that all heads share, once for each."""
+    made = Value([(shape[0], shape[1] * count, *shape[2:]) for shape in base.shapes], base.dtype)
+    layouts.add(Item("concat", {}, [base] * count, [made]))
+    return made
 
 
 def mixed(queries: View, result: Value, count: int) -> View:
@@ -350,6 +375,9 @@ def used(layouts: Layouts, call: Call, given: Value) -> Scores | Unit:
     """What a call makes of scores, or of vectors of length 1. Raises NoOperation for anything but attention."""
     found, name = layouts.scores[given], plain_name(call)
     if isinstance(found, Unit):
+        if OPERATIONS_OF.get(name) == "mul" and found.factors is None:
+            layouts.views[call.results[0]] = found.view
+            return replace(found, factors=factors_in(the_other(call, given)))
         if MOVERS.get(name) is not MOVERS["permute"]:
             raise NoOperation(f"`{call.name}` of vectors of length 1")
         MOVERS["permute"](layouts, call)
@@ -387,7 +415,7 @@ def unit(layouts: Layouts, call: Call) -> bool:
         normalized(layouts, call)
         return True
     layouts.views[call.results[0]] = layouts.view(tensor)
-    layouts.scores[call.results[0]] = Unit(layouts.view(tensor), (call,))
+    layouts.scores[call.results[0]] = Unit(layouts.view(tensor), calls=(call,))
     return True
 
 
@@ -405,8 +433,7 @@ def normalized(layouts: Layouts, call: Call) -> None:
 
 def changed(call: Call, found: Scores, operation: str, given: Value) -> Scores:
     """Scores times a number, or plus a bias."""
-    parts = [*call.arguments, *(v for k, v in call.named.items() if k == "other")]
-    (other,) = (part for part in parts[:2] if part is not given)
+    other = the_other(call, given)
     if isinstance(other, int | float) and operation in ("mul", "div") and found.bias is None:
         return replace(found, scale=found.scale * other if operation == "mul" else found.scale / other)
     if operation == "mul" and found.is_cosine and found.factors is None:
@@ -414,6 +441,13 @@ def changed(call: Call, found: Scores, operation: str, given: Value) -> Scores:
     if operation != "add":
         raise NoOperation(f"`{call.name}` of scores, the product of queries and keys")
     return with_bias(found, other)
+
+
+def the_other(call: Call, given: Value) -> object:
+    """The argument of a function of two that is not this one."""
+    parts = [*call.arguments, *(v for k, v in call.named.items() if k == "other")]
+    (other,) = (part for part in parts[:2] if part is not given)
+    return other
 
 
 def factors_in(other: object) -> Owned:

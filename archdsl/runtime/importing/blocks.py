@@ -76,8 +76,7 @@ class Blocks:
         if not recursive(block, nodes, Solver(len(nodes), known, widths, hints(nodes), avoid)):
             return False
         block.doc = origin(cls, block.name)
-        if isinstance(source := nodes[0].source, Scope):
-            block.ranks = [len(shape_of(value)) - 1 for value in source.inputs]
+        block.ranks = ranks(nodes[0])
         self.found.append(block)
         return True
 
@@ -166,16 +165,23 @@ class Blocks:
         block = Block(name, parameters, chain, flags=solver.flags)
         block.inputs = list(first.arguments["inputs"])  # type: ignore[call-overload]
         block.outputs = [("", label) for label in first.arguments["outputs"]]  # type: ignore[attr-defined]
-        if isinstance(first.source, Scope):
-            block.ranks = [len(shape_of(value)) - 1 for value in first.source.inputs]
+        block.ranks = ranks(first)
         if solver.needs_channels:
             block.channels = "C"
         return block
 
     def block(self, cls: type, nodes: list[Node]) -> None:
-        """Makes a block of modules, which become its calls."""
+        """Makes a block of modules, which become its calls.
+
+        One that declares its inputs has a number of axes, so there is one for each number.
+        """
         block = self.attempt(self.name(cls, nodes), nodes)
         assert block is not None
+        if (block.inputs or block.channels) and len(groups := by_ranks(nodes)) > 1:
+            for alike in groups:
+                if len(alike) > 1 or block.inputs or block.outputs:
+                    self.block(cls, alike)
+            return
         block.doc = origin(cls, block.name)
         self.found.append(block)
         _, numbers = distinct(nodes)
@@ -226,6 +232,19 @@ def levels(nodes: list[Node]) -> list[list[Node]]:
     for node in nodes:
         found.setdefault(height(node), []).append(node)
     return [found[depth] for depth in sorted(found)]
+
+
+def by_ranks(nodes: list[Node]) -> list[list[Node]]:
+    """Modules by the numbers of axes of what flows into them."""
+    found: dict[object, list[Node]] = {}
+    for node in nodes:
+        found.setdefault(tuple(ranks(node)), []).append(node)
+    return [*found.values()]
+
+
+def ranks(node: Node) -> list[int]:
+    """The numbers of positional axes of what flows into a module."""
+    return [len(shape_of(value)) - 1 for value in node.source.inputs] if isinstance(node.source, Scope) else []
 
 
 def distinct(nodes: list[Node]) -> tuple[list[Node], list[int]]:

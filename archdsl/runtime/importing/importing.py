@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from torch import nn
 
@@ -16,22 +16,35 @@ from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import is_layer, recorded_layers, snake_case
 from archdsl.runtime.importing.making import Made, watching, wrong_arguments, wrong_inputs
 from archdsl.runtime.importing.outside import Extern, declare
-from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
+from archdsl.runtime.importing.proving import AXES, Imported, NumbersDiffer, Size, prove
 from archdsl.runtime.importing.recorded import Recording, Value
+from archdsl.runtime.importing.regions import is_ambiguous
 from archdsl.runtime.importing.rewriting import rewrite
 from archdsl.runtime.importing.structure import structure
 from archdsl.runtime.importing.translating import translate
-from archdsl.runtime.importing.two_runs import combine, record
+from archdsl.runtime.importing.two_runs import CallsDiffer, combine, record
 from archdsl.runtime.importing.writing import Model, write
 from archdsl.runtime.refusal import ImportRefused
 
 BATCHES = (2, 3)
 """The batches of the two runs: what differs with them is the batch."""
-WAYS: tuple[Callable[[int, int], int], ...] = (
+Way: TypeAlias = Callable[[int, int], int]
+WAYS: tuple[Way, ...] = (
     lambda n, axis: n + axis * (32 if n >= 64 else n),
     lambda n, axis: n * (axis + 1),
 )
 """How each size of the second run follows from that of the first, and the number of its axis from 1."""
+PAIRS: tuple[tuple[Way, Way], ...] = (
+    (lambda n, axis: 2 * n + 28 * axis - 24, lambda n, axis: 2 * n - 28 * axis + 92),
+    (lambda n, axis: 2 * n + 31 * axis - 30, lambda n, axis: 2 * n - 31 * axis + 95),
+    (lambda n, axis: n * (axis + 1), lambda n, axis: n * (axis + 3)),
+)
+"""Two other runs, where those at the given size and a larger one call different things, or say too little.
+
+Larger maps have several windows along each axis, so that they are shifted. In each of the first two pairs one axis of a
+map is odd, and has to be padded, where that of the other run is even: behind a patch of 4, also when it is halved again
+and again, or at once.
+"""
 
 
 def from_module(
@@ -129,7 +142,9 @@ def _first_line(error: Exception) -> str:
 
 def identifier(name: str) -> str:
     found = re.sub(r"[^a-z0-9_]", "_", snake_case(name.rpartition(".")[2]))
-    return f"{found}_model" if not found or found[0].isdigit() or found in {*RESERVED, *OPERATIONS} else found
+    if found[:1].isdigit():  # the name of a module in a list
+        return f"model_{found}"
+    return f"{found}_model" if not found or found in {*RESERVED, *OPERATIONS} else found
 
 
 @dataclass(slots=True)
@@ -142,6 +157,8 @@ class Import:
     source: str
     made: Made | None
     fixed: bool
+    is_ambiguous: bool = False
+    """Whether other runs may show more of a padding."""
 
     def run(self) -> Imported:
         """The spec with free sizes of the input if it can have them, else with fixed ones."""
@@ -149,13 +166,12 @@ class Import:
         if self.fixed or all(len(size) == 1 for size in self.sizes):
             return self.proved(evaluated, self.sizes)
         try:
-            found = self.proved(evaluated, *self.larger())
-            if not found.externs:
-                return found
-            fixed = self.attempt_fixed()
-            return found if fixed is None or len(fixed.externs) >= len(found.externs) else fixed
+            found = self.or_fixed(self.proved(evaluated, *self.larger()))
+            return (self.is_ambiguous and self.by_other_runs()) or found
         except ImportRefused as error:
             first = error
+        if isinstance(first, CallsDiffer | NumbersDiffer) and (other := self.by_other_runs()) is not None:
+            return self.or_fixed(other)
         found = self.proved(_record(self.module, self.sizes, BATCHES[0]), self.sizes)
         found.notes.append(f"the size of the input is fixed: {_first_line(first)}")
         return found
@@ -167,12 +183,29 @@ class Import:
         """
         reasons = []
         for way in WAYS:
-            sizes = [(size[0], *(way(n, axis) for axis, n in enumerate(size[1:], 1))) for size in self.sizes]
             try:
-                return sizes, _record(self.module, sizes, BATCHES[1])
+                return (sizes := self.scaled(way)), _record(self.module, sizes, BATCHES[1])
             except ImportRefused as reason:
                 reasons.append(reason)
         raise reasons[0]
+
+    def scaled(self, way: Way) -> list[Size]:
+        return [(size[0], *(way(n, axis) for axis, n in enumerate(size[1:], 1))) for size in self.sizes]
+
+    def by_other_runs(self) -> Imported | None:
+        """The spec from runs at two other sizes that call the same, proved at the given size; None if there is none."""
+        for pair in PAIRS:
+            firsts, others = map(self.scaled, pair)
+            try:
+                return self.proved(_record(self.module, firsts, BATCHES[0]), others, firsts=firsts)
+            except ImportRefused:
+                continue
+        return None
+
+    def or_fixed(self, found: Imported) -> Imported:
+        """The spec, or that for inputs of this size alone, if that needs fewer externs."""
+        fixed = self.attempt_fixed() if found.externs else None
+        return found if fixed is None or len(fixed.externs) >= len(found.externs) else fixed
 
     def attempt_fixed(self) -> Imported | None:
         """The spec for inputs of this size alone, which may need fewer externs."""
@@ -183,21 +216,50 @@ class Import:
         found.notes.append("the size of the input is fixed, since that needs fewer externs")
         return found
 
-    def proved(self, evaluated: Recording, others: list[Size], again: Recording | None = None) -> Imported:
-        """The spec from runs at these two sizes, which are the same if the size is fixed; `again` is the second run."""
+    def proved(
+        self,
+        evaluated: Recording,
+        others: list[Size],
+        again: Recording | None = None,
+        *,
+        firsts: list[Size] | None = None,
+    ) -> Imported:
+        """The spec from runs at these two sizes, which are the same if the size is fixed; `again` is the second run.
+
+        The first run is at the given sizes, or at `firsts`.
+        """
         again = _record(self.module, others, BATCHES[1]) if again is None else again
-        trained, why = _trained(self.module, self.sizes, others, len(evaluated.outputs))
-        free = self.sizes != others
+        trained, why = _trained(self.module, firsts or self.sizes, others, len(evaluated.outputs))
         if trained is None:
             combine(evaluated, again)
             recording, outputs = evaluated, evaluated.outputs
         else:
             recording, outputs = trained, trained.outputs[: len(evaluated.outputs)]
-        text, externs = spec(recording, outputs, self.name, self.source, free, self.made)
+        text, externs = self.spec(recording, outputs, free=self.sizes != others)
         notes = [note for extern in externs for note in extern_notes(extern)]
-        found = prove(self.name, text, notes, self.module, self.sizes, others, why, packages(externs))
+        smaller = others if firsts is None else firsts
+        found = prove(self.name, text, notes, self.module, self.sizes, smaller, why, packages(externs))
         found.externs = externs
         return found
+
+    def spec(self, recording: Recording, outputs: list[tuple[str, Value]], *, free: bool) -> tuple[str, list[Extern]]:
+        """The text of a recording, and its externs; only `outputs` of its outputs are there in evaluation."""
+        network = translate(recording, outputs, self.made)
+        self.is_ambiguous = any(is_ambiguous(item) for item in network.root.items())
+        rewrite(network)
+        externs = declare([*network.root.items()], {self.name})
+        names = [said_name(n, shape_of(v), len(network.inputs)) for n, v in network.inputs]
+        network.inputs = [*zip(names, (value for _, value in network.inputs), strict=True)]
+        every = [*network.outputs, *network.training]
+        body = structure(network.root, names, every if len(every) > 1 else None)
+        blocks = Blocks(externs=externs)
+        chain = blocks.make(body.chain)
+        declared = declarations(names, self.sizes, free)
+        always = {n for n, _ in network.outputs}
+        returned = [(output_name(n), label, n not in always) for n, label in body.outputs]
+        cls = type(network.root.module)
+        head = f"Imported from {self.source or f'{cls.__module__}.{cls.__qualname__}'}."
+        return write(Model(self.name, chain, declared, returned), [*externs, *blocks.found], head), externs
 
 
 def extern_notes(extern: Extern) -> list[str]:
@@ -242,27 +304,6 @@ def _trained(module: nn.Module, sizes: list[Size], others: list[Size], evaluated
     return first, ""
 
 
-def spec(
-    recording: Recording, outputs: list[tuple[str, Value]], name: str, source: str, free: bool, made: Made | None
-) -> tuple[str, list[Extern]]:
-    """The text of a recording, and its externs; only `outputs` of its outputs are there in evaluation."""
-    network = translate(recording, outputs, made)
-    rewrite(network)
-    externs = declare([*network.root.items()], {name})
-    network.inputs = [(said_name(n, shape_of(v), len(network.inputs)), v) for n, v in network.inputs]
-    inputs = [input_name for input_name, _ in network.inputs]
-    every = [*network.outputs, *network.training]
-    body = structure(network.root, inputs, every if len(every) > 1 else None)
-    blocks = Blocks(externs=externs)
-    chain = blocks.make(body.chain)
-    declared = declarations(network.inputs, free)
-    always = {n for n, _ in network.outputs}
-    returned = [(output_name(n), label, n not in always) for n, label in body.outputs]
-    cls = type(network.root.module)
-    head = f"Imported from {source or f'{cls.__module__}.{cls.__qualname__}'}."
-    return write(Model(name, chain, declared, returned), [*externs, *blocks.found], head), externs
-
-
 def said_name(name: str, shape: Size, count: int) -> str:
     """The name of an input: that of forward's argument if it says more than `x`; what a picture or signal is."""
     if count > 1 or name not in ("x", "input", "inputs", "img", "images"):
@@ -274,12 +315,11 @@ def output_name(name: str) -> str:
     return f"output{name}" if name[:1].isdigit() else name
 
 
-def declarations(inputs: list[tuple[str, Value]], free: bool) -> list[str]:
+def declarations(inputs: list[str], given: list[Size], free: bool) -> list[str]:
     """The declarations of the inputs: their positions are free, or fixed; free ones of one size are equal."""
     names: dict[tuple[int, int], str] = {}
     found = []
-    for name, value in inputs:
-        first, *rest = shape_of(value)
+    for name, (first, *rest) in zip(inputs, given, strict=True):
         sizes = [str(first)]
         for axis, size in enumerate(rest):
             letter = AXES[len(rest)][axis] if free and len(rest) in AXES else ""

@@ -63,7 +63,7 @@ class Wording:
 @cache
 def by_constructor() -> Mapping[str, tuple[type[Operation], ...]]:
     """The operations by the PyTorch class or helper class that they become, found by calls like their examples."""
-    found: dict[str, list[type[Operation]]] = {}
+    found: dict[str, dict[type[Operation], None]] = {}
     for cls in OPERATIONS.values():
         for arguments, shapes in (call for example in cls.examples for call in _like(cls, example)):
             try:
@@ -72,9 +72,15 @@ def by_constructor() -> Mapping[str, tuple[type[Operation], ...]]:
             except (OperationError, DimError):  # not for a tensor with so many axes
                 continue
             for form in (operation.torch(shapes, outputs), operation.torch_last(shapes, outputs)):
-                if isinstance(form, ModuleForm) and cls not in found.setdefault(form.constructor, []):
-                    found[form.constructor].append(cls)
+                if isinstance(form, ModuleForm) and is_told(arguments, form):
+                    found.setdefault(form.constructor, {})[cls] = None
     return {name: tuple(classes) for name, classes in found.items()}
+
+
+def is_told(arguments: Mapping[str, object], form: ModuleForm) -> bool:
+    """Whether a layer's arguments tell those of the operation: a bias that is there may have parts that are 0."""
+    layers = {argument.name or argument.called: argument.value for argument in form.accepted}
+    return not any(isinstance(value, tuple) and layers.get(name) is True for name, value in arguments.items())
 
 
 def _like(cls: type[Operation], example: Example) -> Iterator[tuple[Mapping[str, object], tuple[Shape, ...]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 
 from torch import Tensor
@@ -27,6 +28,21 @@ def channels_last(rank: int) -> Order:
 
 def unknown(call: Call) -> None:
     raise NoOperation(f"`{call.name}`")
+
+
+class Pending:
+    """What a tensor is that only certain calls may use; `says` is the reason why others may not."""
+
+    __slots__ = ()
+    says = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated(Pending):
+    """A tensor that repeats another one along axes of size 1, as merges do by themselves; `made` copies its numbers."""
+
+    tensor: Value
+    made: Callable[[], View]
 
 
 class Layouts:
@@ -55,6 +71,12 @@ class Layouts:
         """The parameters that the module that runs has used, by their keys and sizes."""
         self.stacks: dict[Value, list[Value]] = {}
         """Tensors along a new first axis."""
+        self.pending: dict[Value, Pending] = {}
+        """Tensors that are said together with what uses them."""
+        self.makers: dict[Value, Call] = {}
+        """The calls of functions by their results."""
+        self.normal: dict[Value, Item] = {}
+        """The normalisations without a weight, by what they give."""
         self.lowered: dict[Value, tuple[Value, tuple[tuple[int, int], ...]]] = {}
         """Maps that are padded with -inf: what is padded, and by how much before and behind each axis."""
         self.rolled: set[Value] = set()
@@ -104,6 +126,12 @@ class Layouts:
             del self.views[value]
 
     def view(self, value: Value) -> View:
+        """The view that a value is. Raises NoOperation for one that waits for what uses it."""
+        waiting = self.pending.get(value)
+        if isinstance(waiting, Repeated):
+            return waiting.made()
+        if waiting is not None:
+            raise NoOperation(waiting.says)
         return self.views.get(value) or whole(value)
 
     def settle(self, view: View, *, anyhow: bool = True) -> View | None:

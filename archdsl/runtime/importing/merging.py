@@ -10,9 +10,10 @@ from archdsl.runtime.importing.biases import affine, computed
 from archdsl.runtime.importing.fixed import with_positions
 from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
-from archdsl.runtime.importing.layouts import Layouts, stored_factor
+from archdsl.runtime.importing.layouts import Layouts, Repeated, stored_factor
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.network import Item
+from archdsl.runtime.importing.normalising import normalised, with_weight
 from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Value
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import Order, View, axis_of, order_of, sizes_of
@@ -74,6 +75,9 @@ def described(part: object) -> str:
 def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) -> None:
     """Two tensors, element by element; sizes of 1 are repeated."""
     result = call.results[0]
+    if operation == "mul" and normalised(layouts, result, one, two):
+        return
+    one, two = (unrepeated(layouts, part, other, result) for part, other in ((one, two), (two, one)))
     first, second = layouts.view(one), layouts.view(two)
     if order_of(first) is None and first.axes == second.axes and first.base.shapes == second.base.shapes:
         emit(layouts, operation, {}, [first.base, second.base], [layouts.made_like(result, first)])
@@ -89,6 +93,13 @@ def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) 
         raise NoOperation(f"`{operation}` of tensors of different sizes")
     arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
     emit(layouts, operation, arguments, bases, [layouts.made(result, order)])
+
+
+def unrepeated(layouts: Layouts, part: Value, other: Value, result: Value) -> Value:
+    """What a tensor repeats, if the other one of a merge has the size of the result."""
+    found = layouts.pending.get(part)
+    repeats = isinstance(found, Repeated) and other.shapes == result.shapes and other not in layouts.pending
+    return found.tensor if isinstance(found, Repeated) and repeats else part
 
 
 def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]) -> None:
@@ -120,6 +131,8 @@ def whole_number(value: Number) -> Number:
 
 def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, owned: Owned | Derived) -> None:
     """A learned factor of each channel, or a learned tensor that is added or multiplied."""
+    if operation == "mul" and isinstance(owned, Owned) and with_weight(layouts, call, tensor, owned):
+        return
     base, order = layouts.place(tensor)
     result = call.results[0]
     if result.shapes != tensor.shapes:

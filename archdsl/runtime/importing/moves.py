@@ -9,7 +9,7 @@ import torch
 
 from archdsl.runtime.importing.functions import PerRun, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import NoOperation
-from archdsl.runtime.importing.layouts import Layouts
+from archdsl.runtime.importing.layouts import Layouts, Repeated
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recorded import Call, Value, values_in
 from archdsl.runtime.importing.settling import shapes_of
@@ -90,11 +90,18 @@ def expand(layouts: Layouts, call: Call) -> None:
     if longer and sizes[longer[0]] == batch[0].sizes and batch not in view.axes:
         at = longer.pop(0)
         view = View(view.base, (*view.axes[:at], batch, *view.axes[at + 1 :]))
-    if longer:
+    if not longer:
+        return layouts.set(result, view)
+
+    def made() -> View:
         if any(len(set(sizes[at])) > 1 for at in longer):
             raise NoOperation(f"`{call.name}` to a size that depends on that of the input")
-        view = repeated(layouts, view, {at: sizes[at][0] for at in longer})
-    layouts.set(result, view)
+        return repeated(layouts, view, {at: sizes[at][0] for at in longer})
+
+    if view.axes == layouts.view(call.inputs[0]).axes:
+        layouts.pending[result] = Repeated(call.inputs[0], made)
+    else:
+        layouts.set(result, made())
 
 
 def repeated(layouts: Layouts, view: View, times: Mapping[int, int]) -> View:

@@ -15,7 +15,8 @@ from archdsl.runtime.importing.regions import ROLL
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import permuted, sizes_of, whole
 
-ZERO_PADS = torch.nn.ZeroPad1d | torch.nn.ZeroPad2d | torch.nn.ZeroPad3d
+CONSTANT_PADS = torch.nn.ConstantPad1d | torch.nn.ConstantPad2d | torch.nn.ConstantPad3d
+"""Layers that pad, those with zeros among them."""
 PAD_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
@@ -26,8 +27,8 @@ def pad(layouts: Layouts, call: Call) -> None:
     if call.module is None and (call.again or call.again_named):
         amounts.append(call.again[1] if len(call.again) > 1 else call.again_named["pad"])
     mode, value = argument(call, 2, "mode", "constant"), argument(call, 3, "value", 0)
-    if isinstance(call.module, ZERO_PADS):
-        amounts, mode, value = [call.module.padding], "constant", 0
+    if isinstance(call.module, CONSTANT_PADS):
+        amounts, mode, value = [call.module.padding], "constant", call.module.value
     if all(n == 0 for given in amounts for n in given):
         layouts.same(call.results[0], call.inputs[0])
         return

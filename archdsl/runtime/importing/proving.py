@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -12,17 +14,24 @@ from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
-from archdsl.runtime.importing.inputs import arranged
+from archdsl.runtime.importing.inputs import arranged, caches
 from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.recorded import tensors_in
 from archdsl.runtime.loading import load
 from archdsl.runtime.refusal import ImportRefused
 
 Size = tuple[int, ...]
+Weights = Mapping[str, torch.Tensor]
 AXES = {0: "", 1: "T", 2: "HW", 3: "DHW"}
 """The names of free sizes, by the number of axes."""
 TOLERANCE = 1e-5
 """The largest difference of outputs, as a part of their standard deviation."""
+SMALL = 1e-2
+"""Weights below this, such as factors of layers that start at 1e-6, are made larger to be seen."""
+
+
+class NumbersDiffer(ImportRefused):
+    """The module and the network of its spec give other numbers."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -91,14 +100,66 @@ def prove(
     built.load_state_dict(state, strict=True, assign=True)
     imported.state = state
     with torch.no_grad():
-        compare(module, built, sizes, 1)
-        if sizes != others:
-            least = smaller(imported.graph, sizes)
-            if least is None or not compare_if_it_runs(module, built, least):
-                compare(module, built, others, 2)
-            if (tiny := smallest(imported.graph, sizes)) is not None:
-                compare_if_it_runs(module, built, tiny)
+        with without_kept(module):
+            compare(module, built, sizes, 1)
+        with without_kept(module):
+            compare_varied(module, built, imported.graph, sizes, others)
     return imported
+
+
+def compare_varied(module: nn.Module, built: nn.Module, graph: Graph, sizes: list[Size], others: list[Size]) -> None:
+    """Compares two modules with other numbers in their weights, at other sizes if these are free.
+
+    Raises ImportRefused.
+    """
+    other = varied(module.state_dict())
+    if sizes == others:
+        if other:
+            compare_if_it_runs(module, built, sizes, other, 1)
+        return
+    ways = [other, {}] if other else [{}]
+    least = smaller(graph, sizes)
+    shown = least is not None and any(compare_if_it_runs(module, built, least, way) for way in ways)
+    if not shown and not any(compare_if_it_runs(module, built, others, way) for way in ways[:-1]):
+        compare(module, built, others, 2)
+    if (tiny := smallest(graph, sizes)) is not None:
+        any(compare_if_it_runs(module, built, tiny, way) for way in ways)
+
+
+def varied(state: Weights) -> dict[str, torch.Tensor]:
+    """Other numbers for the weights that have one number everywhere, as many have when training starts.
+
+    A bias of 0, or a factor of 1e-6, would hide what it is added to, or what it multiplies.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for key, tensor in state.items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        number = tensor.flatten()[0]
+        if not torch.equal(tensor, number.expand_as(tensor)):
+            continue
+        random = torch.rand(tensor.shape, generator=generator).to(tensor) - 0.5
+        found[key] = number * (1 + random) if abs(number) > SMALL else random / 4
+    return found
+
+
+@contextmanager
+def without_kept(module: nn.Module) -> Iterator[None]:
+    """The dicts of a module have none of the tensors that it keeps there, and then are as they were.
+
+    What it keeps may follow from its weights.
+    """
+    kept = [(table, dict(table)) for table in caches(module)]
+    try:
+        for table, before in kept:
+            for key in [key for key, value in before.items() if isinstance(value, torch.Tensor)]:
+                del table[key]
+        yield
+    finally:
+        for table, before in kept:
+            table.clear()
+            table.update(before)
 
 
 def other_key(module: nn.Module, key: str, known: Collection[str]) -> str | None:
@@ -126,19 +187,32 @@ def smallest(graph: Graph, sizes: list[Size]) -> list[Size] | None:
     return [(sizes[0][0], *graph.always.near(dict.fromkeys(axes, 1)).values())]
 
 
-def compare_if_it_runs(module: nn.Module, built: nn.Module, sizes: list[Size]) -> bool:
+def compare_if_it_runs(
+    module: nn.Module, built: nn.Module, sizes: list[Size], weights: Weights, batch: int = 2
+) -> bool:
     """Compares two modules at these sizes, unless the first one cannot take them; whether it did.
 
     Raises ImportRefused.
     """
-    try:
-        given = [*tensors_in(module(*arranged(module, inputs_of(sizes, 2))))]
-    except Exception:  # whatever a module of others raises
+    if (given := runs(module, sizes, weights, batch)) is None:
         return False
-    if not all(bool(tensor.isfinite().all()) for tensor in given):
-        return False
-    compare(module, built, sizes, 2, given)
+    compare(module, built, sizes, batch, given, weights)
     return True
+
+
+def runs(module: nn.Module, sizes: list[Size], weights: Weights, batch: int) -> list[torch.Tensor] | None:
+    """What a module gives at these sizes; None if it cannot take them, or gives numbers that are not finite."""
+    try:
+        given = [*tensors_in(run(module, inputs_of(sizes, batch), weights))]
+    except Exception:  # whatever a module of others raises
+        return None
+    return given if all(bool(tensor.isfinite().all()) for tensor in given) else None
+
+
+def run(module: nn.Module, inputs: Sequence[torch.Tensor], weights: Weights) -> object:
+    """What a module gives, with these weights instead of its own."""
+    given = arranged(module, inputs)
+    return torch.func.functional_call(module, dict(weights), given) if weights else module(*given)
 
 
 def inputs_of(sizes: list[Size], batch: int) -> list[torch.Tensor]:
@@ -148,38 +222,48 @@ def inputs_of(sizes: list[Size], batch: int) -> list[torch.Tensor]:
 
 
 def smaller(graph: Graph, sizes: list[Size]) -> list[Size] | None:
-    """Other sizes, smaller and so faster, if they are valid."""
+    """Other sizes, smaller and so faster, if they are valid: odd ones if these are, which have to be padded sooner."""
     axes = AXES[len(sizes[0]) - 1]
     if len(sizes) > 1 or {s.name for s in graph.free} != set(axes):
         return None
     # A half, and three quarters of the last axis, so that the axes differ.
     shares = [(1, 2)] * (len(axes) - 1) + [(3, 4)]
-    values = {axis: n * a // b for axis, n, (a, b) in zip(axes, sizes[0][1:], shares, strict=True)}
-    if min(values.values()) >= 8 and graph.always.near(values) == values:
-        return [(sizes[0][0], *values.values())]
+    halves = {axis: n * a // b for axis, n, (a, b) in zip(axes, sizes[0][1:], shares, strict=True)}
+    for values in ({axis: n | 1 for axis, n in halves.items()}, halves):
+        if min(values.values()) >= 8 and graph.always.near(values) == values:
+            return [(sizes[0][0], *values.values())]
     return None
 
 
 def compare(
-    module: nn.Module, built: nn.Module, sizes: list[Size], batch: int, wanted: list[torch.Tensor] | None = None
+    module: nn.Module,
+    built: nn.Module,
+    sizes: list[Size],
+    batch: int,
+    wanted: list[torch.Tensor] | None = None,
+    weights: Weights = MappingProxyType({}),
 ) -> None:
-    """Raises ImportRefused unless two modules give the same at these sizes; `wanted` is what the first one gives."""
+    """Raises ImportRefused unless two modules give the same at these sizes; `wanted` is what the first one gives.
+
+    They have their own weights but for these.
+    """
     inputs = inputs_of(sizes, batch)
-    wanted = list(tensors_in(module(*arranged(module, inputs)))) if wanted is None else wanted
+    wanted = list(tensors_in(run(module, inputs, weights))) if wanted is None else wanted
     try:
-        given = list(tensors_in(built(*inputs)))
+        given = list(tensors_in(run(built, inputs, weights)))
     except Exception as error:  # an extern is the user's code
         raise ImportRefused(f"its spec does not run at {sizes}: {type(error).__name__}: {error}") from error
     if [w.shape for w in wanted] != [g.shape for g in given]:
-        raise ImportRefused(f"its outputs at {sizes} have other sizes than those of the spec")
+        raise NumbersDiffer(f"its outputs at {sizes} have other sizes than those of the spec")
     if (apart := difference(wanted, given)) is None:
         return
     try:  # the sums of large numbers, rounded in another order, may differ by more
-        exact = [list(tensors_in(in_double(part, inputs))) for part in (module, built)]
+        exact = [list(tensors_in(in_double(part, inputs, weights))) for part in (module, built)]
     except (RuntimeError, TypeError, ValueError):  # it has numbers of its own, of one precision
         exact = []
     if not exact or exact[0][0].dtype != torch.float64 or difference(*exact) is not None:
-        raise ImportRefused(f"its outputs at {sizes} differ from those of the spec by {apart:.2g}")
+        more = ", with other weights than its own," if weights else ""
+        raise NumbersDiffer(f"its outputs at {sizes}{more} differ from those of the spec by {apart:.2g}")
 
 
 def difference(wanted: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> float | None:
@@ -191,8 +275,8 @@ def difference(wanted: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) ->
     return None
 
 
-def in_double(module: nn.Module, inputs: Sequence[torch.Tensor]) -> object:
+def in_double(module: nn.Module, inputs: Sequence[torch.Tensor], weights: Weights) -> object:
     """What a module gives with its numbers as float64."""
-    own = [*module.named_parameters(), *module.named_buffers()]
-    state = {key: t.double() if t.is_floating_point() else t for key, t in own}
-    return torch.func.functional_call(module, state, arranged(module, [x.double() for x in inputs]))
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers()), **weights}
+    state = {key: t.double() if t.is_floating_point() else t for key, t in own.items()}
+    return run(module, [x.double() for x in inputs], state)

@@ -23,6 +23,8 @@ from archdsl.runtime.importing.recorded import ScopeCall
 
 EPSILONS = ("eps", "epsilon", "variance_epsilon", "norm_eps")
 """The names that normalisations give to the number that keeps them from dividing by 0."""
+DIGITS = 12
+"""The digits of a factor that is found by computing."""
 
 
 def normalisation(call: ScopeCall) -> tuple[Wording, bool] | None:
@@ -83,13 +85,13 @@ def standardised(call: ScopeCall) -> Wording | None:
     if len(call.taken) != 1 or len(call.given) != 1 or not {*module.state_dict()} <= {"weight", "bias", "gain"}:
         return None
     shapes, outputs = (call.taken[0].shapes[0][1:],), (call.given[0].shapes[0][1:],)
-    generator = torch.Generator().manual_seed(0)
-    weights = {key: torch.randn(t.shape, generator=generator) for key, t in module.state_dict().items()}
-    x = torch.randn(2, *shapes[0], generator=generator)
+    generator, options = torch.Generator().manual_seed(0), {"dtype": torch.float64}  # so that `gamma` is exact
+    weights = {key: torch.randn(t.shape, generator=generator, **options) for key, t in module.state_dict().items()}
+    x = torch.randn(2, *shapes[0], generator=generator, **options)
     try:
         with torch.no_grad():
             wanted = functional_call(module, weights, (x,))
-    except (RuntimeError, TypeError, ValueError):  # it cannot take a tensor of these sizes
+    except (RuntimeError, TypeError, ValueError):  # it cannot take a tensor of these sizes, or of these numbers
         return None
     for arguments in spellings(module, "gain" in weights):
         found = given_by(arguments, shapes, outputs, weights, x)
@@ -106,7 +108,7 @@ def _ratio(wanted: Tensor, found: Tensor, bias: Tensor | None) -> float:
     """The factor between two results, without their biases."""
     if bias is not None:
         wanted, found = (x - bias.view(-1, *[1] * (x.ndim - 2)) for x in (wanted, found))
-    return float(f"{float((wanted.double() * found.double()).sum() / found.double().square().sum()):.6g}")
+    return float(f"{float((wanted * found).sum() / found.square().sum()):.{DIGITS}g}")
 
 
 def spellings(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, gain: bool) -> Iterator[dict[str, object]]:

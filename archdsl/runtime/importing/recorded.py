@@ -28,8 +28,6 @@ class Owned:
     key: str
     shape: tuple[int, ...]
     stored: tuple[int, ...]
-    zeros: tuple[int, int] | None = None
-    """The elements that are set to 0."""
     repeated: bool = False
     """Whether it is repeated for each sample along its first axis, which has size 1 in `shape`."""
 

@@ -6,10 +6,9 @@ takes some and gives new ones; one that works in place gives a new value, too.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,6 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from archdsl.runtime.importing.inputs import arranged, caches, input_names, nested
+from archdsl.runtime.importing.origins import derived, parts, piece_of, zeroed, zeroed_span
 from archdsl.runtime.importing.places import line_of_python
 from archdsl.runtime.importing.recorded import (
     Call,
@@ -34,17 +34,6 @@ from archdsl.runtime.importing.recorded import (
 )
 from archdsl.runtime.refusal import ImportRefused
 
-REPEATED = frozenset({"expand", "expand_as", "repeat"})
-"""Methods that give a parameter once for each sample."""
-KEPT = frozenset(
-    {
-        *("to", "contiguous", "clone", "type_as", "float", "type", "view", "reshape", "unsqueeze", "squeeze"),
-        *("flatten", "__getitem__", "detach", "data", "unflatten"),
-    }
-)
-"""Methods that give a parameter as it is, or with its numbers in the same order in another shape."""
-
-
 UNCHANGED = frozenset({"to", "contiguous", "float", "type", "type_as", "expand", "cpu"})
 """Methods that may give the very tensor that they are called on."""
 MAKING = frozenset(
@@ -58,16 +47,6 @@ MAKING = frozenset(
 
 DECIDING = frozenset({"__bool__", "__int__", "__float__", "__index__", "item", "tolist"})
 """Methods that give numbers of a tensor to Python."""
-
-
-def derived(name: str, owned: Owned, found: torch.Tensor, batch: int) -> Owned | None:
-    """The result of a method of a parameter, if that is the parameter itself."""
-    shape = tuple(found.shape)
-    if name in REPEATED and shape[1:] == owned.shape[1:] and owned.shape[:1] == (1,):
-        return replace(owned, repeated=True) if shape[0] == batch else None
-    converts = name in ("to", "float", "type", "type_as")
-    same = name in KEPT and found.numel() == math.prod(owned.shape) and (not converts or found.dtype == torch.float32)
-    return Owned(owned.key, shape, owned.stored) if same and not owned.repeated else None
 
 
 def versions_of(given: object) -> dict[int, int]:
@@ -144,6 +123,11 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             return result
         result = of_its_own(result, versions)
         found = list(tensors_in(result))
+        changed = args and isinstance(args[0], torch.Tensor) and args[0]._version != versions.get(id(args[0]))
+        if changed and not any(values_in((arguments, named))):
+            self.overwrite(args[0], name, arguments)
+            if id(args[0]) in self.derived:
+                return result
         if name in ("__set__", "__setitem__") and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             self.scopes[-1].members.append(call)
@@ -156,8 +140,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             else:
                 self.derive(name, arguments, named, found, again=partial(again, func, arguments, named, self.buffers))
         elif name in ("__set__", "__setitem__"):
-            for table in (self.constants, self.derived):
-                table.pop(id(args[0]), None)
+            self.constants.pop(id(args[0]), None)
         elif found and any(values_in((arguments, named))) and name not in MAKING:
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             call.results = [self.bind(tensor) for tensor in found]
@@ -174,16 +157,22 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 self.kept.append(tensor)
                 self.constants[id(tensor)] = Constant(partial(again, func, arguments, named, self.buffers, number))
 
-    def clear(self, tensor: torch.Tensor, part: Derived) -> None:
-        """Notes that a part of a copy of a parameter becomes 0."""
-        whole = next((one for one in self.kept if one is tensor._base), None)
-        owned = self.owned.get(id(whole))
-        index = part.arguments[1] if part.name == "__getitem__" else None
-        if owned is not None and len(owned.shape) == 1 and isinstance(index, slice):
-            start, stop, _ = index.indices(owned.shape[0])
-            self.owned[id(whole)] = Owned(owned.key, owned.shape, owned.stored, (start, stop))
-        elif owned is not None:
-            del self.owned[id(whole)]
+    def overwrite(self, tensor: torch.Tensor, name: str, arguments: tuple[Any, ...]) -> None:
+        """Notes what a tensor that is no value becomes in place; what it is a part of changes with it."""
+        base = tensor if tensor._base is None else tensor._base
+        whole = self.known(base)
+        for one in (base, *(kept for kept in self.kept if kept._base is base)):
+            for table in (self.owned, self.derived, self.constants):
+                table.pop(id(one), None)
+        if not any(isinstance(part, Owned | Derived) for part in (whole, *flat(arguments))):
+            return
+        span = zeroed_span(tensor, base, name, arguments)
+        found = zeroed(whole, span, self.from_parameters) if span is not None else None
+        if found is None:
+            name = name if tensor is base else "assignment"
+            found = self.from_parameters(name, (whole, *arguments[1:]), tuple(base.shape))
+        self.kept.append(base)
+        self.derived[id(base)] = found
 
     def derive(
         self,
@@ -198,16 +187,36 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         given = [*flat(arguments), *flat(tuple(named.values()))]
         if not found or (module is None and not any(isinstance(part, Owned | Derived) for part in given)):
             return
-        path = self.paths[id(module)] if module is not None else self.scopes[-1].path
-        places = (*((scope, len(scope.members) - (scope is not self.scopes[-1])) for scope in self.scopes),)
-        call = Call(name, path, arguments, named, [], line_of_python(), module, places=places)
-        call.results = [Value([tuple(tensor.shape)], tensor.dtype) for tensor in found]
-        self.scopes[-1].learned.append(call)
+        self.kept += found
+        if len(found) > 1 and isinstance(arguments[0], Owned) and (spans := parts(arguments[0], found)) is not None:
+            for tensor, span in zip(found, spans, strict=True):
+                self.derived[id(tensor)] = piece_of(arguments[0], span, self.from_parameters)
+            return
+        call = self.learned(name, arguments, named, [tuple(tensor.shape) for tensor in found], module)
         for number, tensor in enumerate(found):
             if id(tensor) not in self.owned:
                 made = None if again is None else partial(again, number)
-                self.kept.append(tensor)
                 self.derived[id(tensor)] = Derived(name, arguments, tuple(tensor.shape), call, number, made)
+
+    def from_parameters(self, name: str, arguments: tuple[Any, ...], shape: tuple[int, ...]) -> Derived:
+        """The one result of a function that takes parameters alone."""
+        return Derived(name, arguments, shape, self.learned(name, arguments, {}, [shape]))
+
+    def learned(
+        self,
+        name: str,
+        arguments: tuple[Any, ...],
+        named: Mapping[str, Any],
+        shapes: Sequence[tuple[int, ...]],
+        module: nn.Module | None = None,
+    ) -> Call:
+        """A call on parameters alone."""
+        path = self.paths[id(module)] if module is not None else self.scopes[-1].path
+        places = (*((scope, len(scope.members) - (scope is not self.scopes[-1])) for scope in self.scopes),)
+        results = [Value([shape]) for shape in shapes]
+        call = Call(name, path, arguments, named, results, line_of_python(), module, places=places)
+        self.scopes[-1].learned.append(call)
+        return call
 
     # ------------------------------------------------------------ modules
 

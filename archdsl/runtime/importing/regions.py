@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from math import gcd
 
 from archdsl.runtime.importing.functions import PerRun
 from archdsl.runtime.importing.network import Item, Scope
@@ -27,8 +28,41 @@ def with_regions(scope: Scope, inside: Mapping[Value, Item]) -> None:
         if isinstance(member, Item) and (member.operation == ROLL or opens(member, inside)):
             what = "it rolls a map" if member.operation == ROLL else "it cuts a map into windows"
             raise ImportRefused(f"{what} and does not undo that", scope.path, member.line)
+        if isinstance(member, Item) and member.operation == "pad":
+            complete(member)
         if isinstance(member, Item) and any(isinstance(v, PerRun) for v in member.arguments.values()):
             raise ImportRefused("a size depends on that of the input", scope.path, member.line)
+
+
+def complete(pad: Item) -> None:
+    """Makes a padding whose amounts depend on the size of the input one up to a multiple, if it is one."""
+    given = [amount for amount in pad.arguments.values() if isinstance(amount, PerRun)]
+    if given and (multiple := multiple_of(pad)) is not None:
+        pad.operation, pad.arguments = "pad_to_multiple", {"size": multiple}
+
+
+def multiple_of(pad: Item) -> object:
+    """The least multiples, for each axis or one for all, up to which a map is padded behind; None if it is not."""
+    if pad.arguments["n"] != 0 or "after" not in pad.arguments or "mode" in pad.arguments:
+        return None
+    sizes = [*zip(sizes_of(pad.inputs[0])[2:], sizes_of(pad.outputs[0])[2:], strict=True)]
+    found = [least_multiple([*zip(before, after, strict=True)]) for before, after in sizes]
+    together = least_multiple([pair for before, after in sizes for pair in zip(before, after, strict=True)])
+    if together is not None:
+        return together
+    return None if None in found else tuple(found)
+
+
+def least_multiple(pairs: Sequence[tuple[int, int]]) -> int | None:
+    """The least number of which each second size is the multiple that follows the first; None if there is none."""
+    most = max(after - before for before, after in pairs)
+    whole = gcd(*(after for _, after in pairs))
+    return next((n for n in range(most + 1, whole + 1) if whole % n == 0), None)
+
+
+def is_ambiguous(item: Item) -> bool:
+    """Whether a padding by the same amounts in all runs may be one up to a multiple: other runs would show it."""
+    return item.operation == "pad" and multiple_of(item) is not None
 
 
 def opens(member: Member, inside: Mapping[Value, Item]) -> bool:
@@ -130,7 +164,7 @@ def absorb(scope: Scope, found: Scope, cut: Item) -> None:
         )
         crops: list[Item] = []
         value = cut.outputs[0]
-        while (crop := after_of(scope, value)) is not None and crop.operation == "slice":
+        while (crop := after_of(scope, value)) is not None and crop.operation in ("slice", "crop"):
             crops.append(crop)
             value = crop.outputs[0]
         if fits and crops and sizes_of(value)[2:] == whole:

@@ -32,8 +32,9 @@ from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
+from archdsl.runtime.importing.normalising import inverse_root
 from archdsl.runtime.importing.outside import outside_item
-from archdsl.runtime.importing.padding import ZERO_PADS
+from archdsl.runtime.importing.padding import CONSTANT_PADS
 from archdsl.runtime.importing.placing import place
 from archdsl.runtime.importing.recognising import normalisation, standardised
 from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned, Recording, ScopeCall, Value, flat
@@ -77,7 +78,7 @@ def complete(root: Scope, recording: Recording) -> None:
         known |= set(item.outputs)
 
 
-WAYS = {**MOVERS, **MERGERS, **ATTENDERS}
+WAYS = {**MOVERS, **MERGERS, **ATTENDERS, "rsqrt": inverse_root}
 """How functions are said that work on views of tensors, by their names."""
 DIGITS = 12
 """The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
@@ -163,6 +164,8 @@ class Translator:
             first = next(
                 (m for m in call.members if value in (m.taken if isinstance(m, ScopeCall) else m.inputs)), None
             )
+            if value in self.layouts.pending:
+                continue
             if isinstance(first, ScopeCall) or (first is not None and first.module is not None):
                 bases.append(self.layouts.view(value).base)
         turned = [m for m in inner.members if isinstance(m, Item) and m.operation == "permute" and m.inputs[0] in bases]
@@ -196,7 +199,7 @@ class Translator:
     def whole(self, value: Value, scope: Scope) -> None:
         """Makes what leaves a module a tensor of its own, within it."""
         layouts = self.layouts
-        if layouts.is_scores(value) or layouts.is_whole(value):
+        if layouts.is_scores(value) or value in layouts.pending or layouts.is_whole(value):
             return
         layouts.moved = []
         if (found := layouts.settle(layouts.view(value), anyhow=False)) is not None:
@@ -257,6 +260,8 @@ class Translator:
                 raise refusal from None
             self.layouts.forget(known)
             self.outside(call, refusal, self.made)
+        if call.module is None:
+            self.layouts.makers.update(dict.fromkeys(call.results, call))
         for item in self.layouts.moved:
             if item.path and not item.weighted and not self.is_within(item.path):
                 item.path = ""  # a layer without weights that other modules call, too
@@ -294,8 +299,8 @@ class Translator:
             layouts.add(Item("identity", {}, [view.base], [layouts.made_like(call.results[0], view)], call.path))
         elif isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
-        elif isinstance(call.module, ZERO_PADS | nn.Softmax):
-            MOVERS["pad" if isinstance(call.module, ZERO_PADS) else "softmax"](layouts, call)
+        elif isinstance(call.module, CONSTANT_PADS | nn.Softmax):
+            MOVERS["pad" if isinstance(call.module, CONSTANT_PADS) else "softmax"](layouts, call)
         elif call.name == "helper apply_rot_embed_cat":
             turned(layouts, call)
         elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from math import isqrt
 
 import torch
@@ -18,6 +19,8 @@ from archdsl.runtime.importing.views import View
 
 TEMPERATURES = (10000.0, 100.0, 1000.0, 50.0, 20.0)
 """Those that published networks use."""
+COUNTED = "counted"
+"""The positions that are the default."""
 
 
 def turned(layouts: Layouts, call: Call) -> None:
@@ -35,10 +38,11 @@ def turned(layouts: Layouts, call: Call) -> None:
     found = said(numbers, base.shapes[0][2:], halves)
     if found is None:
         raise NoOperation("rotary positions by other angles than position · temperature^(-j / n)")
-    sizes, temperature = found
+    sizes, temperature, positions = found
     arguments: dict[str, object] = {"heads": heads.count}
     arguments |= {} if temperature == TEMPERATURES[0] else {"temperature": temperature}
     arguments |= {"pairs": "halves"} if halves else {}
+    arguments |= {} if positions == COUNTED else {"positions": positions}
     if sizes == base.shapes[0][2:]:
         made = Value([*base.shapes])
         layouts.add(Item("rotary", arguments, [base], [made]))
@@ -59,8 +63,11 @@ def numbers_of(layouts: Layouts, given: object) -> torch.Tensor | None:
     return given.numbers if isinstance(given, Constant | Derived) else None
 
 
-def said(numbers: torch.Tensor, sizes: tuple[int, ...], halves: bool) -> tuple[tuple[int, ...], float] | None:
-    """The sizes of the map and the temperature that give these sines, followed by these cosines; None if none does."""
+def said(numbers: torch.Tensor, sizes: tuple[int, ...], halves: bool) -> tuple[tuple[int, ...], float, str] | None:
+    """The sizes of the map, the temperature and the kind of positions that give these sines, followed by these cosines.
+
+    None if none do.
+    """
     count, each = numbers.shape[0], numbers.shape[1] // 2
     pairs = each // 2
     for size in planes(count, sizes):
@@ -71,13 +78,14 @@ def said(numbers: torch.Tensor, sizes: tuple[int, ...], halves: bool) -> tuple[t
         places = slice(0, pairs) if halves else slice(0, None, 2)
         one[:, places] = 1
         given = {"heads": 1, "pairs": "halves" if halves else "neighbours"}
-        for temperature in TEMPERATURES:
-            result = computed_by("rotary", {**given, "temperature": temperature}, one)[0].flatten(1).T
+        for positions, temperature in product((COUNTED, "centred"), TEMPERATURES):
+            turned_by = {**given, "temperature": temperature, "positions": positions}
+            result = computed_by("rotary", turned_by, one)[0].flatten(1).T
             sines = result[:, pairs:] if halves else result[:, 1::2]
             cosines = result[:, places]
             theirs = [part[:, places] for part in numbers.chunk(2, 1)]
             if is_like(theirs[0], sines) and is_like(theirs[1], cosines):
-                return size, temperature
+                return size, temperature, positions
     return None
 
 

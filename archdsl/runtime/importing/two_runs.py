@@ -36,6 +36,13 @@ def record(
     return Recorder(module, is_layer).run(real, None)
 
 
+class CallsDiffer(ImportRefused):
+    """Two runs make different calls."""
+
+    def __init__(self, path: str, line: str) -> None:
+        super().__init__(DEPENDS, path, line)
+
+
 DEPENDS = "two runs make different calls: these depend on the size, or on the numbers, of the input"
 
 
@@ -52,18 +59,18 @@ def _combine(one: ScopeCall, two: ScopeCall) -> None:
         names = ["" if isinstance(m, ScopeCall) else m.name for m in min(one.members, two.members, key=len)]
         same = (m.path == n.path for m, n in zip(one.members, two.members, strict=False))
         at = next((i for i, alike in enumerate(same) if not alike), len(names))
-        raise ImportRefused(DEPENDS, one.path, longer[at].line)
+        raise CallsDiffer(one.path, longer[at].line)
     if [call.name for call in one.learned] == [call.name for call in two.learned]:
         for first, second in zip(one.learned, two.learned, strict=True):
             _combine_calls(first, second)
     for a, b in zip(one.members, two.members, strict=True):
         if type(a) is not type(b) or a.path != b.path:
-            raise ImportRefused(DEPENDS, one.path, a.line)
+            raise CallsDiffer(one.path, a.line)
         if isinstance(a, ScopeCall) and isinstance(b, ScopeCall):
             _combine(a, b)
         elif isinstance(a, Call) and isinstance(b, Call):
             if a.name != b.name or len(a.results) != len(b.results):
-                raise ImportRefused(DEPENDS, a.path, a.line)
+                raise CallsDiffer(a.path, a.line)
             _combine_calls(a, b)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import gcd
 from typing import Any
 
 import torch
 from torch import nn
 
 from archdsl.runtime.importing.layers import NoOperation
+from archdsl.runtime.importing.origins import JOINS, Span, owned_with_zeros
 from archdsl.runtime.importing.recorded import Call, Constant, Derived, Owned
 
 Arguments = Mapping[str, Any]
@@ -76,6 +78,10 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
         return call
     names, maker = FUNCTIONS[call.name]
     given = {**dict(zip(names, call.arguments, strict=False)), **call.named}
+    more: dict[str, object] = {}
+    if (partly := owned_with_zeros(given.get("bias"))) is not None:
+        given["bias"], zeros = partly
+        more = {"bias": biased(call, partly[0].shape[0], zeros)} if zeros else {}
     owned = {name: value for name, value in given.items() if isinstance(value, Owned)}
     if not owned and not any(isinstance(value, Derived) for value in given.values()):
         return without_weights(call, given, maker)
@@ -99,10 +105,7 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
         layer = _like(own)
     taken = tuple(value for value in (given["input"],) if not isinstance(value, Owned))
     again = call.again[:1] if call.again else (call.again_named["input"],) if "input" in call.again_named else ()
-    found = Call(type(layer).__name__, path, taken, {}, call.results, call.line, layer, again)
-    if (bias := owned.get("bias")) is not None and bias.zeros is not None:
-        found.more = {"bias": _parts(bias, call)}
-    return found
+    return Call(type(layer).__name__, path, taken, {}, call.results, call.line, layer, again, more=more)
 
 
 def without_weights(call: Call, given: Arguments, maker: Callable[[Arguments], nn.Module]) -> Call:
@@ -122,19 +125,17 @@ def parted_bias(call: Call) -> list[Owned] | None:
     bias = call.arguments[2] if len(call.arguments) > 2 else call.named.get("bias")
     if call.name != "linear" or call.module is not None or not isinstance(bias, Derived):
         return None
-    parts = bias.arguments[0] if bias.name in ("cat", "concat", "concatenate") and bias.arguments else ()
+    parts = bias.arguments[0] if bias.name in JOINS and bias.arguments else ()
     plain = isinstance(parts, tuple) and all(isinstance(p, Owned) and p.is_plain and len(p.stored) == 1 for p in parts)
     return [*parts] if parts and plain else None
 
 
-def _parts(bias: Owned, call: Call) -> tuple[bool, ...]:
-    """For equal parts of the outputs, whether they have a bias. Raises NoOperation."""
-    assert bias.zeros is not None
-    start, stop = bias.zeros
-    count, rest = divmod(bias.shape[0], stop - start)
-    if rest or start % (stop - start) or call.name != "linear":
+def biased(call: Call, count: int, zeros: Sequence[Span]) -> tuple[bool, ...]:
+    """For equal parts of the outputs, whether they have a bias; it is 0 in `zeros`. Raises NoOperation."""
+    each = gcd(count, *(end for span in zeros for end in span))
+    if call.name != "linear" or zeros == [(0, count)]:
         raise NoOperation(f"`{call.name}` with a bias of which a part is 0")
-    return tuple(i != start // (stop - start) for i in range(count))
+    return tuple(not any(start <= i * each < stop for start, stop in zeros) for i in range(count // each))
 
 
 def _like(own: nn.Module) -> nn.Module:

@@ -45,13 +45,17 @@ class Placed(nn.Module):
 
 
 class Standardised(nn.Conv2d):
+    factor = 1.71395885944
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.gain = nn.Parameter(torch.rand(self.out_channels, 1, 1, 1))
 
     def forward(self, x):
         variance, mean = torch.var_mean(self.weight, (1, 2, 3), unbiased=False, keepdim=True)
-        weight = (self.weight - mean) / (variance + 1e-6).sqrt() * self.gain * 1.5 * self.weight[0].numel() ** -0.5
+        weight = (
+            (self.weight - mean) / (variance + 1e-6).sqrt() * self.gain * self.factor * self.weight[0].numel() ** -0.5
+        )
         return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
@@ -80,7 +84,7 @@ def test_sines_of_positions_follow_the_size() -> None:
 
 def test_a_convolution_with_standardised_kernels_is_recognised() -> None:
     text = from_module(nn.Sequential(Standardised(3, 8, 3, stride=2, padding=1), nn.ReLU()), (3, 16, 16)).text
-    assert "stdconv(8, 3, stride = 2, gamma = 1.5)" in text
+    assert "stdconv(8, 3, stride = 2, gamma = 1.71395885944)" in text
 
 
 def test_normalisations_without_a_weight_or_a_bias() -> None:
