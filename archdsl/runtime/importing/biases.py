@@ -229,7 +229,11 @@ def computed(layouts: Layouts, given: Owned | Derived, order: Order, tensor: Val
             raise
     queries, keys = tensor.shapes[0][2:]
     side = isqrt(keys)
-    return Branch(layouts, (side, side), (queries, keys), batches, call).of(given)
+    with layouts.undone():
+        found = Branch(layouts, (side, side), (queries, keys), batches, call).of(given)
+        if shape_of(found)[1:] != (queries, keys):
+            raise NoOperation(f"a bias of size {list(shape_of(found))} for scores of {queries} by {keys}")
+    return found
 
 
 def elementwise(

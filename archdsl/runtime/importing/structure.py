@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from archdsl.ops import OPERATIONS
+from archdsl.runtime.importing.bodies import Body, Named, Tangled, is_attention, plain_name, sizes_of
 from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
 from archdsl.runtime.importing.joining import combined, in_sight, inlined, is_deep, number_labels, unnested
@@ -17,27 +17,6 @@ from archdsl.runtime.refusal import ImportRefused
 
 GENERIC = frozenset({"act", "activation", "flatten"})
 """Names of layers that say no more than their operations."""
-
-
-@dataclass(slots=True, eq=False)
-class Body:
-    """The content of a module: `inputs` are the names of what flows in, `outputs` the labels of several results."""
-
-    chain: Chain
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[tuple[str, str]] = field(default_factory=list)
-
-
-def is_attention(member: Member) -> bool:
-    return isinstance(member, Item) and member.outside is None and OPERATIONS[member.operation].attends
-
-
-class Named(Exception):
-    """What enters a module has to be named."""
-
-
-class Tangled(Exception):
-    """The branches of a region share items, so it is no nest of sequences and parallels."""
 
 
 def structure(scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] | None = None) -> Body:
@@ -505,12 +484,3 @@ class Structure:
         if not found:
             raise ImportRefused("it resizes to a size that no tensor here has", self.scope.path, member.line)
         return Text(f"{self.tag(found[0])}.size")
-
-
-def plain_name(node: Node) -> str:
-    """A name for the result of a node without a label."""
-    return str(getattr(node.name, "name", node.name) or "x")
-
-
-def sizes_of(value: Value) -> list[tuple[int, ...]]:
-    return [shape[2:] for shape in value.shapes]

@@ -122,6 +122,19 @@ class Parts(Stem):
         return self.patch(x) * torch.exp(factors)[None, :, None, None] + (offsets + self.bias).view(1, -1, 1, 1)
 
 
+class Gates(Stem):
+    """As of EfficientViM: as many rows as positions in a window of the map's square root."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Parameter(torch.randn(4, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = torch.sigmoid(self.gates).view(4, -1, 1, 1)
+        x = self.patch(x)
+        return x * gates[1] + x * gates[3]
+
+
 class Positions(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -193,6 +206,7 @@ LINES = {
     Resized: ["(it, positions: parameter([16, 6, 6], stored = maps) -> resize(patch.size)) -> add"],
     Numbered: ['(it, "positions.weight": parameter([16, 70], stored = rows) -> slice(0, 64, axis = 1)) -> add'],
     Parts: ["exp -> reshape([16, 1, 1])) -> mul", "bias: parameter([16])) -> add"],
+    Gates: ["slice(1, 2, axis = 1) -> reshape([16, 1, 1])"],
     Placed: ['"positions.table": parameter([8, 64], stored = tokens) -> "positions.mlp.0": linear(16)'],
     Tokens: ["positions -> slice(3, axis = 1)", "cls: parameter([16, 1], stored = tokens)"],
 }
