@@ -170,11 +170,13 @@ class Import:
         if self.fixed or all(len(size) == 1 for size in self.sizes):
             return self.proved(evaluated, self.sizes)
         try:
-            found = self.or_fixed(self.proved(evaluated, *self.larger()))
-            return (self.is_ambiguous and self.by_other_runs()) or found
+            found = self.proved(evaluated, *self.larger())
+            other = self.by_other_runs() if self.is_ambiguous else None
+            return self.or_fixed(found if other is None or len(other.externs) > len(found.externs) else other)
         except ImportRefused as error:
             first = error
-        if isinstance(first, CallsDiffer | NumbersDiffer) and (other := self.by_other_runs()) is not None:
+        other = self.by_other_runs() if isinstance(first, CallsDiffer | NumbersDiffer) else None
+        if other is not None:
             return self.or_fixed(other)
         found = self.proved(_record(self.module, self.sizes, BATCHES[0]), self.sizes)
         found.notes.append(f"the size of the input is fixed: {_first_line(first)}")

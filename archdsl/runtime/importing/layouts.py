@@ -110,7 +110,7 @@ class Layouts:
             del self.views[value]
 
     def view(self, value: Value) -> View:
-        """The view that a value is. """
+        """The view that a value is."""
         return self.views.get(value) or whole(value)
 
     def settle(self, view: View, *, anyhow: bool = True) -> View | None:
