@@ -14,7 +14,7 @@ import torch
 import torchvision
 from torch import nn
 
-from archdsl.runtime.importing.files import from_file
+from archdsl.runtime.opening import from_file
 
 MODELS = (
     *("densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"),
