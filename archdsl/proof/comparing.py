@@ -293,14 +293,16 @@ def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Grap
     for scope in graph.root.scopes():
         for i, member in enumerate(scope.members):
             if isinstance(member, Node) and isinstance(member.origin, Residual) and member.origin.via is not None:
-                via, body = (
-                    [p for p in paths if p in members and _is_apart(members[p], scope.path)]
-                    for paths in _around(scope.members[:i], member.origin.via.span, member.origin.body.span)
-                )
-                first, other = (next((where[p] for p in paths if p in where), None) for paths in (via, body))
-                if first is not None and other is not None and first > other:
-                    last = max(order[path] for path in body)
-                    order.update({path: (*last, n) for n, path in enumerate(_with_scopes(via, body, members))})
+                around = _around(scope.members[:i], member.origin.via.span, member.origin.body.span)
+                for apart in (True, False):
+                    via, body = (
+                        [p for p in paths if p in members and _is_apart(members[p], scope.path) == apart]
+                        for paths in around
+                    )
+                    first, other = (next((where[p] for p in paths if p in where), None) for paths in (via, body))
+                    if first is not None and other is not None and first > other:
+                        last = max(order[path] for path in body)
+                        order.update({path: (*last, n) for n, path in enumerate(_with_scopes(via, body, members))})
     made = in_order(members[path] for path in sorted(members, key=order.__getitem__))
     return [(owner.path, owner) for owner in made]
 

@@ -127,6 +127,24 @@ def test_members_of_loops_are_made_in_their_place(text: str) -> None:
     assert made.plainness == 0, made.refused
 
 
+BARE = """
+model net {
+    input image[3, H = 12, W = 12]
+    fc1: conv(20, 1)
+    residual via { (it, bias: parameter([20, 1, 1], stored = flat)) -> add(stretch = true) CONV } {
+        weight: scale
+        d: conv(20, 3)
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("more", ["", "-> c: conv(20, 1)"], ids=["alone", "beside a layer"])
+def test_parameters_of_a_skip_come_after_those_of_the_body(more: str) -> None:
+    made = prove_build(check(Source("net.arch", BARE.replace("CONV", more))))
+    assert made.plainness == 0, made.refused
+
+
 def refusal(text: str, graph: Graph) -> str:
     with pytest.raises(Unproved) as caught:
         prove(text, graph)

@@ -24,6 +24,7 @@ from archdsl.ops.base import Example, Rules, Shape
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import Argument, ModuleForm
 from archdsl.ops.sizes import collapse
+from archdsl.runtime.importing.generated import defined
 
 FREE_ARGUMENTS = frozenset({"device", "dtype", "inplace"})
 """Arguments that say nothing about what a layer computes."""
@@ -123,11 +124,20 @@ def layer_class(module: nn.Module) -> type[nn.Module]:
     return cls
 
 
+@cache
+def extended() -> Mapping[str, type[nn.Module]]:
+    """The classes that the layers of built files extend, by the names of these."""
+    found = [part for part in vars(helpers).values() if isinstance(part, helpers.Helper)]
+    return {part.name: cls.__base__ for part in found if isinstance(cls := defined(part.name, part.source), type)}
+
+
 def constructor_name(module: nn.Module) -> str:
     """The name of a layer's class as in a built file: `nn.Conv2d`, or its own."""
     name = layer_class(module).__name__
     if name == helpers.MAX_POOL_FREE.name:  # the same for torch.export
         return "nn.MaxPool1d"
+    if not isinstance(module, extended().get(name, nn.Module)):
+        return class_name(module)  # of somebody else, by the same name
     return f"nn.{name}" if getattr(nn, name, None) is layer_class(module) else name
 
 

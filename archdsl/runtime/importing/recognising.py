@@ -59,9 +59,12 @@ def candidates(module: nn.Module, x: Tensor, weights: dict[str, Tensor]) -> Iter
     given = {} if bias is not None else {"bias": False}
     known = {} if eps == 1e-5 else {"eps": eps}
     yield Wording("layernorm", {**known, **given}), F.layer_norm(x, weight.shape, weight, bias, eps)
+    known = {} if eps == 1e-6 else {"eps": eps}
     if bias is None:
-        known = {} if eps == 1e-6 else {"eps": eps}
         yield Wording("rmsnorm", known), F.rms_norm(x, [*weight.shape], weight, eps)
+    elif x.ndim > 2:
+        norms = x.norm(dim=tuple(range(1, x.ndim - 1)), keepdim=True)
+        yield Wording("grn", known), x + weight * x * norms / (norms.mean(-1, keepdim=True) + eps) + bias
 
 
 def is_like(module: nn.Module, weights: dict[str, Tensor], x: Tensor, wanted: Tensor) -> bool:

@@ -137,6 +137,8 @@ class Translator:
 
     def member(self, call: ScopeCall) -> list[Item | Scope]:
         """The form of a module in the spec: its scope, or an extern if the language cannot express part of it."""
+        if (found := normalisation(call)) is not None:
+            return self.recognised(call, *found)
         known = len(self.layouts.views)
         try:
             inner = self.scope(call)
@@ -144,8 +146,6 @@ class Translator:
                 self.whole(value, inner)
         except ImportRefused as refusal:
             self.layouts.forget(known)
-            if (found := normalisation(call)) is not None:
-                return self.recognised(call, *found)
             if (convolution := standardised(call)) is not None:
                 return self.recognised(call, convolution, is_last=False)
             if self.made is None:

@@ -228,3 +228,37 @@ class GlobalContext(nn.Module):
 def test_a_product_of_matrices_goes_through_a_module() -> None:
     found = from_module(nn.Sequential(nn.Conv2d(3, 8, 1), GlobalContext()), (3, 8, 8), extern=False)
     assert "matmul" in found.text
+
+
+class GlobalResponseNorm(nn.Module):
+    """By the name of a class of built files, with the channels last."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        norms = x.norm(dim=(1, 2), keepdim=True)
+        return x + self.bias + self.weight * x * norms / (norms.mean(-1, keepdim=True) + 1e-4)
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc1, self.grn, self.fc2 = (
+            nn.Conv2d(3, 12, 1),
+            nn.Linear(12, 20),
+            GlobalResponseNorm(20),
+            nn.Linear(20, 4),
+        )
+        self.grn.eps = 1e-4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.grn(self.fc1(self.stem(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("side", [12, 20])
+def test_a_class_by_the_name_of_one_of_built_files(side: int) -> None:
+    """The sides of the map are numbers of channels, too: only numbers tell the channels."""
+    text = from_module(ChannelsLast(), (3, side, side), extern=False).text
+    assert "grn: grn(1e-4)" in text.replace("eps = ", "").replace("0.0001", "1e-4") and "permute" not in text
