@@ -128,7 +128,7 @@ def layer_class(module: nn.Module) -> type[nn.Module]:
 def extended() -> Mapping[str, type[nn.Module]]:
     """The classes that the layers of built files extend, by the names of these."""
     found = [part for part in vars(helpers).values() if isinstance(part, helpers.Helper)]
-    return {part.name: cls.__base__ for part in found if isinstance(cls := defined(part.name, part.source), type)}
+    return {part.name: cls.__mro__[1] for part in found if isinstance(cls := defined(part.name, part.source), type)}
 
 
 def constructor_name(module: nn.Module) -> str:
