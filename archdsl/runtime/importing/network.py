@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from archdsl.runtime.importing.recorded import Value
+from archdsl.runtime.importing.recorded import Recording, Value
+from archdsl.runtime.refusal import ImportRefused
 
 if TYPE_CHECKING:
     from archdsl.runtime.importing.outside import Extern, Outside
@@ -93,3 +94,31 @@ class Network:
             scope.outputs = [v for v in made if any(user not in inside for user in users.get(v, ()))]
             taken = dict.fromkeys(value for item in scope.items() for value in item.inputs)
             scope.inputs = [value for value in taken if value not in known]
+
+
+def complete(root: Scope, recording: Recording) -> None:
+    """Raises ImportRefused if an item takes what no other gives, or is a layer whose keys begin with no name."""
+    known = set(recording.inputs)
+    for item in root.items():
+        if item.weighted and not item.path:
+            name = type(recording.root.module).__name__
+            raise ImportRefused(
+                f"{name} is a single layer, and the keys of a spec begin with a layer's name; import a module "
+                "with this layer in it, such as nn.Sequential"
+            )
+        if any(value not in known for value in item.inputs):
+            raise ImportRefused("it uses a tensor from within another module", item.path, item.line)
+        known |= set(item.outputs)
+
+
+def nameless(members: list[Item | Scope]) -> list[Item | Scope]:
+    """Members with what has no weights as its items, without names."""
+    found: list[Item | Scope] = []
+    for member in members:
+        if member.weighted or (isinstance(member, Scope) and member.cut is not None):
+            found.append(member)
+            continue
+        for item in member.items():
+            item.path = ""
+            found.append(item)
+    return found

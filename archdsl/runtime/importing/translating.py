@@ -32,7 +32,7 @@ from archdsl.runtime.importing.learned import Learned
 from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
-from archdsl.runtime.importing.network import Item, Network, Scope
+from archdsl.runtime.importing.network import Item, Network, Scope, complete, nameless
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.padding import PADS
 from archdsl.runtime.importing.placing import place
@@ -66,38 +66,10 @@ def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made
     return Network(root, inputs, [o for o in final if o[0] in always], [o for o in final if o[0] not in always])
 
 
-def complete(root: Scope, recording: Recording) -> None:
-    """Raises ImportRefused if an item takes what no other gives, or is a layer whose keys begin with no name."""
-    known = set(recording.inputs)
-    for item in root.items():
-        if item.weighted and not item.path:
-            name = type(recording.root.module).__name__
-            raise ImportRefused(
-                f"{name} is a single layer, and the keys of a spec begin with a layer's name; import a module "
-                "with this layer in it, such as nn.Sequential"
-            )
-        if any(value not in known for value in item.inputs):
-            raise ImportRefused("it uses a tensor from within another module", item.path, item.line)
-        known |= set(item.outputs)
-
-
 WAYS = {**MOVERS, **REDUCERS, **MERGERS, **ATTENDERS}
 """How functions are said that work on views of tensors, by their names."""
 DIGITS = 12
 """The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
-
-
-def nameless(members: list[Item | Scope]) -> list[Item | Scope]:
-    """Members with what has no weights as its items, without names."""
-    found: list[Item | Scope] = []
-    for member in members:
-        if member.weighted or (isinstance(member, Scope) and member.cut is not None):
-            found.append(member)
-            continue
-        for item in member.items():
-            item.path = ""
-            found.append(item)
-    return found
 
 
 def plain(arguments: Mapping[str, object]) -> dict[str, object]:
