@@ -106,8 +106,9 @@ class _Fold:
             count = self.graph.shape(source)[0]
             assert isinstance(count, int)
             found.append(list(self.parts(source, 0, 0, count)))
-            if sum(p.count for p in found[-1]) != count:
-                return
+            convolutions = {p.convolution.id: p.convolution.path for p in found[-1]}
+            if sum(p.count for p in found[-1]) != count or len({*convolutions.values()}) < len(convolutions):
+                return  # calls of one convolution would take different factors
         ways = {tuple((p.convolution.path, p.start, p.at, p.count) for p in parts) for parts in found}
         absorbing = {p.convolution.id for parts in found for p in parts}
         if len(ways) > 1 or any(n.id not in absorbing for path, *_ in ways.pop() for n in calls[path]):

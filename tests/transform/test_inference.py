@@ -90,6 +90,8 @@ BODIES = [
     ("a: conv(4, 3) -> batchnorm\n (it, a) -> add", 1),  # its input is read elsewhere
     ("(conv(3, 1), maxpool(3, 1, 1)) -> concat -> batchnorm", 1),
     ("a: conv(4, 3)\n (a, a) -> concat -> batchnorm", 1),
+    ("share a: conv(4, 3)\n (a, a) -> concat -> batchnorm", 1),
+    ("share a: conv(4, 3)\n (a, a) -> concat -> batchnorm -> batchnorm", 2),
     ("residual { batchnorm -> relu -> conv(4, 3) -> batchnorm }", 1),
     ("dense { batchnorm -> relu -> conv(2, 3) }", 1),
 ]

@@ -80,8 +80,8 @@ def is_like(module: nn.Module, weights: dict[str, Tensor], x: Tensor, wanted: Te
 # ---------------------------------------------------------------- convolutions with standardised kernels
 
 
-def standardised(call: ScopeCall) -> Wording | None:
-    """The convolution with standardised kernels that a module is; None if it is none."""
+def standardised(call: ScopeCall) -> tuple[Wording, bool] | None:
+    """The convolution with standardised kernels that a module is, the channels first; None if it is none."""
     module = call.module
     if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or any(module.children()):
         return None
@@ -103,7 +103,7 @@ def standardised(call: ScopeCall) -> Wording | None:
             arguments = {**arguments, "gamma": ratio}
             found = given_by(arguments, shapes, outputs, weights, x)
         if found is not None and found.shape == wanted.shape and torch.allclose(found, wanted, 1e-3, 1e-4):
-            return Wording("stdconv", arguments)
+            return Wording("stdconv", arguments), False
     return None
 
 

@@ -109,8 +109,8 @@ class Translator:
 
     def member(self, call: ScopeCall) -> list[Item | Scope]:
         """The form of a module in the spec: its scope, or an extern if the language cannot express part of it."""
-        if (found := normalisation(call)) is not None:
-            return self.recognised(call, *found)
+        if (made := self.recognised(call, normalisation(call))) is not None:
+            return made
         known = len(self.layouts.views)
         try:
             inner = self.scope(call)
@@ -118,8 +118,8 @@ class Translator:
                 self.whole(value, inner)
         except ImportRefused as refusal:
             self.layouts.forget(known)
-            if (convolution := standardised(call)) is not None:
-                return self.recognised(call, convolution, is_last=False)
+            if (made := self.recognised(call, standardised(call))) is not None:
+                return made
             if self.made is None:
                 raise
             return self.outside(call, refusal, self.made)
@@ -154,23 +154,19 @@ class Translator:
                 found.append(item)
         return found
 
-    def recognised(self, call: ScopeCall, found: Wording, is_last: bool) -> list[Item | Scope]:
-        """The layer that a module writes out."""
+    def recognised(self, call: ScopeCall, found: tuple[Wording, bool] | None) -> list[Item | Scope] | None:
+        """The layer that a module writes out, and whether its channels are last; None where that cannot be said."""
+        if found is None:
+            return None
         layouts, (tensor,), (result,) = self.layouts, call.taken, call.given
+        meant, is_last = found
         layouts.moved = []
-        order = channels_last(len(tensor.shapes[0]) - 1) if is_last else None
+        try:
+            given = layouts.ordered(tensor, channels_last(len(tensor.shapes[0]) - 1) if is_last else None)
+        except NoOperation:
+            return None
         made = layouts.made_last(result) if is_last else result
-        layouts.add(
-            Item(
-                found.operation,
-                dict(found.arguments),
-                [layouts.ordered(tensor, order)],
-                [made],
-                call.path,
-                True,
-                call.line,
-            )
-        )
+        layouts.add(Item(meant.operation, dict(meant.arguments), [given], [made], call.path, True, call.line))
         return [*layouts.moved]
 
     def whole(self, value: Value, scope: Scope) -> None:
