@@ -51,5 +51,5 @@ def test_a_file_becomes_its_model(name: str, form: str, tmp_path: Path) -> None:
     found = from_file(path, [(3, 224, 224)])
     assert "H = 224, W = 224" in found.text and found.notes[-1].startswith("equal to")
     assert len(found.text.splitlines()) <= 90
-    if form == "program.pt2":
-        assert {*found.state} == {*module.state_dict()}
+    if form == "program.pt2":  # which has no auxiliary outputs in evaluation
+        assert {*found.state} == {key for key in module.state_dict() if not key.startswith("aux")}
