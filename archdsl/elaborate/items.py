@@ -18,7 +18,7 @@ from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.share import Shares
 from archdsl.elaborate.spec_files import family
 from archdsl.graph import Definition, Origin, Partition, Scope, Tensor
-from archdsl.ops import BLOCKS
+from archdsl.ops import BLOCKS, LATER
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_in
@@ -146,7 +146,11 @@ class Items:
             return self.reference_it(item, flow)
         target = called_by(name, place.names)
         label = place.names.find_label(name) if item.arguments is None else None
-        if label is not None and target is not None:
+        if (
+            label is not None
+            and target is not None
+            and not (first and isinstance(target, OperationValue) and target.name in LATER)
+        ):
             raise Failure(
                 "E0224",
                 f"`{name}` is both a label and {describe(target)} here",

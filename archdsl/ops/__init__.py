@@ -76,4 +76,34 @@ OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(
 )
 """The operations by name: every class of these files that has one."""
 
-__all__ = ["BLOCKS", "OPERATIONS", "Input", "Operation"]
+LATER = frozenset(
+    {
+        *(
+            "stdconv",
+            "blur",
+            "channel_mean",
+            "channel_max",
+            "reduce_mean",
+            "reduce_sum",
+            "reduce_max",
+            "rmsnorm",
+            "grn",
+        ),
+        *("normalize", "exp", "log", "sqrt", "square", "abs", "hardtanh", "clamp", "log_softmax", "div", "matmul"),
+        *(
+            "pad_to_multiple",
+            "identity",
+            "rescale",
+            "squeeze",
+            "tokens",
+            "maps",
+            "sine_positions",
+            "attention",
+            "attend",
+        ),
+        *("relative", "coordinates", "rotary", "parameter", "differences"),
+    }
+)
+"""The operations that version 1 of the language lacked: labels of these names keep their meaning."""
+
+__all__ = ["BLOCKS", "LATER", "OPERATIONS", "Input", "Operation"]

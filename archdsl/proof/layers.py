@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import DEVICE, DTYPE, ONES, ZEROS, Buffer, Filled, Module, Parameter
-from archdsl.proof.pytorch import INNER, REQUIRED, SIGNATURES, WEIGHTY, weights
+from archdsl.proof.pytorch import EXTENDED, INNER, REQUIRED, SIGNATURES, WEIGHTY, weights
 from archdsl.proof.terms import Table, Tensor, frozen, named, results
 
 
@@ -285,5 +285,12 @@ def outside_class(kind: str, signature: Mapping[str, object]) -> type[Layer]:
     return type(kind, (Layer,), {"kind": kind, "signature": signature, "outside": True, "declared": {}})
 
 
-LAYERS: Mapping[str, type[Layer]] = {name: layer_class(name, name, found) for name, found in SIGNATURES.items()}
+def _layers() -> dict[str, type[Layer]]:
+    found: dict[str, type[Layer]] = {}
+    for name in sorted(SIGNATURES, key=EXTENDED.__contains__):
+        found[name] = layer_class(name, name, SIGNATURES[name], found[EXTENDED[name]] if name in EXTENDED else Layer)
+    return found
+
+
+LAYERS: Mapping[str, type[Layer]] = _layers()
 """The layers of torch.nn."""

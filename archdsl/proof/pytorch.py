@@ -33,6 +33,8 @@ _SIGNATURES = {
 }
 """Classes for one, two and three spatial axes."""
 
+EXTENDED = {"ReLU6": "Hardtanh"}
+"""Layers that extend others."""
 _OTHERS = {
     "Linear": "in_features out_features bias=True",
     "GroupNorm": "num_groups num_channels eps=1e-5 affine=True",

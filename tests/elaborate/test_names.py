@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import archdsl
+from archdsl.diagnostics import SpecError
+from archdsl.graph import Tensor
 from archdsl.ops import OPERATIONS
 from archdsl.syntax import parser
-from tests.helpers import graph_of, source_of
+from tests.helpers import graph_of, net_text, source_of
 
 OWNED = sorted({*dir(torch.nn.Module()), *dir(torch.nn.Sequential()), *dir(torch.nn.ModuleDict())})
 WORDS = """
@@ -133,3 +135,16 @@ model net {{
     x = torch.zeros(2, 1, 8, 8)
     first, second = module(x, x)
     assert first.shape[1] == 1 and second.shape[1] == 2
+
+
+@pytest.mark.parametrize("name", ["square", "tokens"])
+def test_a_label_by_the_name_of_a_later_operation_is_the_label(name: str) -> None:
+    """Specs of version 1 keep their meaning; `square()` calls the operation."""
+    body = f"{name}: conv(4, 1)\nconv(4, 3)\n({name}, it) -> add -> out: it\n{name} -> last: relu\noutput out, last"
+    graph = graph_of(net_text(body, "x[4, 8, 8]"))
+    first, added, last = (
+        next(n for n in graph.nodes() if n.operation.name == kind) for kind in ("conv", "add", "relu")
+    )
+    assert Tensor(first.id) in added.inputs and last.inputs == (Tensor(first.id),)
+    with pytest.raises(SpecError, match="E0224"):
+        graph_of(net_text(f"{name}: conv(4, 1)\nrelu -> {name}", "x[4, 8, 8]"))
