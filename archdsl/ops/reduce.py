@@ -1,19 +1,18 @@
 """Sums, means and maxima along one axis, which keeps one position."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from archdsl.ops import index_maps
-from archdsl.ops.axis import along, axis_caption, with_size
-from archdsl.ops.base import Operation, Rules, Saves, Shape, example
+from archdsl.ops.axis import AlongAxis, along, with_size
+from archdsl.ops.base import Rules, Saves, Shape, example
 from archdsl.ops.fields import Index
 from archdsl.ops.forms import Argument, FunctionForm
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.index_maps import ChannelMap, IndexMap
-from archdsl.ops.sizes import channels, ints
+from archdsl.ops.index_maps import ChannelMap
+from archdsl.ops.sizes import channels
 
 
-class ReduceMean(Operation):
+class ReduceMean(AlongAxis):
     """The mean along one axis, which keeps one position: the first spatial axis by default.
 
     `reduce_mean(1)`: [C, H, W] → [C, 1, W]; `squeeze(1)` removes the axis then. `global_avgpool` is the mean over all
@@ -28,7 +27,6 @@ class ReduceMean(Operation):
     family = "pooling"
     is_linear = True
     own = True
-    layout = "any"
     method: ClassVar[str] = "mean"
     says: ClassVar[str] = "y = 1/n · Σ_i x_i"
     gradient: ClassVar[str] = "each of the n gets 1/n of the gradient"
@@ -60,18 +58,9 @@ class ReduceMean(Operation):
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, shapes[0]),)
 
-    def index_maps(
-        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[IndexMap, ...]]:
-        sizes = enumerate(ints(shapes[0][1:]), 1)
-        return {0: tuple(index_maps.everything(n) if a == self.axis else index_maps.shifted(a - 1) for a, n in sizes)}
-
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         out, count = channels(self.name, outputs[0]), channels(self.name, shapes[0])
         yield ChannelMap(0, range(out), range(count), each=self.axis > 0)
-
-    def caption(self, rank: int = 2) -> str:
-        return f"{self.name}{axis_caption(self.axis)}"
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield f"{self.says}, along axis {self.axis}: {self.gradient}"

@@ -203,7 +203,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             for tensor, span in zip(found, spans, strict=True):
                 self.derived[id(tensor)] = piece_of(arguments[0], span, self.from_parameters)
             return
-        call = self.learned(name, arguments, named, [tuple(tensor.shape) for tensor in found], module)
+        results = [Value([tuple(tensor.shape)], tensor.dtype) for tensor in found]
+        call = self.learned(name, arguments, named, results, module)
         for number, tensor in enumerate(found):
             if id(tensor) not in self.owned:
                 made = None if again is None else partial(again, number)
@@ -211,20 +212,19 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
 
     def from_parameters(self, name: str, arguments: tuple[Any, ...], shape: tuple[int, ...]) -> Derived:
         """The one result of a function that takes parameters alone."""
-        return Derived(name, arguments, shape, self.learned(name, arguments, {}, [shape]))
+        return Derived(name, arguments, shape, self.learned(name, arguments, {}, [Value([shape])]))
 
     def learned(
         self,
         name: str,
         arguments: tuple[Any, ...],
         named: Mapping[str, Any],
-        shapes: Sequence[tuple[int, ...]],
+        results: list[Value],
         module: nn.Module | None = None,
     ) -> Call:
         """A call on parameters alone."""
         path = self.path(module) if module is not None else self.scopes[-1].path
         places = (*((scope, len(scope.members) - (scope is not self.scopes[-1])) for scope in self.scopes),)
-        results = [Value([shape]) for shape in shapes]
         call = Call(name, path, arguments, named, results, line_of_python(), module, places=places)
         self.scopes[-1].learned.append(call)
         return call
