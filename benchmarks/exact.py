@@ -23,7 +23,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 import archdsl
-from archdsl.analysis.memory import Simulation
+from archdsl.analysis.simulation import Simulation
 from archdsl.analysis.works import node_works
 from archdsl.common.choices import Budget
 from archdsl.common.source import Source

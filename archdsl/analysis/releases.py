@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from archdsl.analysis.borders import Crossings, borders
 from archdsl.analysis.ledger import Profile
-from archdsl.analysis.memory import Simulation
+from archdsl.analysis.simulation import Simulation
 from archdsl.graph import Graph, Node, Scope, Tensor
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from archdsl.analysis.costs import costs
-from archdsl.analysis.memory import Simulation
+from archdsl.analysis.simulation import Simulation
 from archdsl.common.choices import BYTES
 from archdsl.graph import Graph, Tensor
 

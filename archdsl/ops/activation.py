@@ -20,6 +20,7 @@ class Activation(Operation):
     is_activation = True
     own_in_inference = True
     follows = True
+    saves_first = True
     module: ClassVar[str]
     channelwise = True
     inplace = True

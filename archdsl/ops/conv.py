@@ -126,6 +126,7 @@ class Conv(Operation):
     is_linear = True
     channels_at = 0
     odd_at = 1
+    saves_first = True
     helper_names = ("same_upper_pads",)
     pytorch_names = renamed(out="out_channels", kernel="kernel_size", pad="padding", pad_mode="padding_mode")
     own = True

@@ -140,6 +140,9 @@ class Facts:
 
     view: ClassVar[bool] = False
     """Whether its results are views of its inputs, without memory of their own."""
+    saves_first: ClassVar[bool] = False
+    """Whether PyTorch saves what it saves before it computes the result: a recomputation that only needs what is saved
+    stops there."""
     needs_whole: ClassVar[bool] = False
     """Whether its result is a view of a contiguous input, and a copy of another one."""
     reorders: ClassVar[bool] = False

@@ -43,6 +43,7 @@ class Linear(Operation):
     channels_at = 0
     pytorch_names = renamed(out="out_features")
     own = True
+    saves_first = True
     layout = "last"
     expects_flat = True
 

@@ -59,6 +59,7 @@ class Upconv(Operation):
     odd_at = 1
     pytorch_names = renamed(out="out_channels", kernel="kernel_size", pad="padding", output_pad="output_padding")
     own = True
+    saves_first = True
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
 
     out: Count

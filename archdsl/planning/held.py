@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from archdsl.analysis.ledger import Ledger, Moment, Peak
-from archdsl.analysis.memory import Simulation
+from archdsl.analysis.simulation import Simulation
+from archdsl.analysis.training import train
 from archdsl.graph import Graph, Node, Scope
 from archdsl.transform.stages import differentiable
 
@@ -73,7 +74,7 @@ def held(
             if run.gradients.get(node.id) and not node.again:
                 ledger.hold(("weights", node.path), fixed=run.gradients[node.id])
     before = ledger.fixed
-    run.train(ledger)
+    train(run, ledger)
     assert ledger.between is not None
     learned = set() if received else differentiable(graph)
     rooms = [run.room(t) for t in dict.fromkeys(o.tensor for o in graph.outputs) if t in learned]

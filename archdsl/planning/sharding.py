@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 from archdsl.analysis.ledger import Peak
-from archdsl.analysis.memory import Simulation
+from archdsl.analysis.simulation import Simulation
+from archdsl.analysis.training import train
 from archdsl.common.choices import BYTES
 from archdsl.graph import Graph, Node, Scope
 from archdsl.planning.held import Recorder
@@ -123,5 +124,5 @@ def sharded_peak(
     owners = {node.path: found.of[node.id] for node in graph.nodes() if not node.again}
     resident = found.rest + found.part * (1 + accumulates + state)
     ledger = _Ledger(resident, units=found, owners=owners, accumulates=accumulates)
-    run.train(ledger)
+    train(run, ledger)
     return ledger.peak()

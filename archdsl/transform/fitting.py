@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from archdsl.analysis.ledger import Profile
-from archdsl.analysis.memory import Simulation
+from archdsl.analysis.simulation import Simulation
+from archdsl.analysis.training import rerun, train
 from archdsl.analysis.works import node_works
 from archdsl.common.choices import OPTIMIZERS, Budget
 from archdsl.common.units import bytes_text
@@ -138,7 +139,7 @@ class Search:
             run = Simulation.of(graph, dict(self.budget.sizes), self.budget.dtype)
         run.recompute = scopes
         ledger = Profile(run.weights + self.state, batch=self.budget.batch)
-        run.train(ledger)
+        train(run, ledger)
         return ledger.most
 
     def plan(self, again: Recompute) -> Plan:
@@ -151,7 +152,7 @@ class Search:
 
     def work(self, again: Recompute) -> float:
         """The work that is done a second time. Dense bodies redo the concat that they put off, twice."""
-        inside = sum(self.works[n.id] for s in again.scopes for n in s.nodes())
+        inside = sum(self.works[n.id] for s in again.scopes for n in rerun(self.run, [*s.nodes()]))
         return inside + sum(self.works[n.id] for n in again.grown)
 
     def least(self) -> Plan:

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from archdsl.analysis.memory import Simulation
+from archdsl.analysis.simulation import Simulation
+from archdsl.analysis.training import step
 from archdsl.common.choices import Recomputing
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
 from archdsl.dims import free_sizes
@@ -146,7 +147,7 @@ def _nothing(graph: Graph, lack: str, help: str | None) -> SpecError:
 def _peak(run: Simulation, scopes: Collection[Scope]) -> int:
     """Bytes per sample at the peak of a training step."""
     run.recompute = scopes
-    peak, _ = run.step()
+    peak, _ = step(run)
     return max(m.sample for m in peak.moments)
 
 
