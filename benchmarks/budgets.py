@@ -77,8 +77,8 @@ def measure(spec: str, batch: int, side: int, part: float, rounds: int) -> None:
     assert found is not None
     plans = {"plain": search.plain, "budget": found, **dict(uniform(graph, search))}
     # What is no smaller than the plain form, and choices that are the same, say nothing.
-    names = {plan.again.scopes: name for name, plan in reversed(plans.items()) if plan.peak <= search.plain.peak}
-    forms = [Form(n, p, made(graph, p.again)) for n, p in plans.items() if names.get(p.again.scopes) == n]
+    names = {plan.again: name for name, plan in reversed(plans.items()) if plan.peak <= search.plain.peak}
+    forms = [Form(n, p, made(graph, p.again)) for n, p in plans.items() if names.get(p.again) == n]
     image = torch.randn(batch, *sized_shapes(graph, {**graph.examples, **dict(sizes)})[0][0])
     steps = [step(form.module, image) for form in forms]
     torch.set_num_threads(1)

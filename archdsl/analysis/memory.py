@@ -17,7 +17,8 @@ from archdsl.analysis.ledger import Moment, Peak
 from archdsl.analysis.simulation import Simulation
 from archdsl.analysis.training import step
 from archdsl.common.choices import OPTIMIZERS
-from archdsl.graph import Graph, Scope
+from archdsl.graph import Graph
+from archdsl.graph.series import Part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +51,12 @@ def memory(
     dtype: str = "float32",
     *,
     cpu: bool = True,
-    recompute: Collection[Scope] = (),
+    recompute: Collection[Part] = (),
     evaluates: bool = False,
 ) -> Memory:
     """The memory of a checked graph, for `dtype`, one of BYTES; `cpu` includes the copies of convolutions on a CPU.
 
-    The scopes in `recompute`, none inside another, store only their inputs in a training step, and are recomputed
+    The parts in `recompute`, none inside another, store only their inputs in a training step, and are recomputed
     (activation checkpointing). `evaluates`: it is the form for inference, whose peak of a training step means nothing.
     Free sizes missing in `sizes` have their values in `graph.examples`.
     """

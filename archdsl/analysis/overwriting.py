@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Graph, Node, Tensor
+from archdsl.graph.series import Part
 
 
 @dataclass(slots=True, eq=False)
@@ -28,18 +29,18 @@ class Overwriting:
     @staticmethod
     def of(
         graph: Graph,
-        recomputed: Iterable[Scope] = (),
+        recomputed: Iterable[Part] = (),
         *,
         kept: Iterable[Tensor] = (),
         inference: bool = False,
         allowed: bool = True,
         moved: Collection[Tensor] = frozenset(),
     ) -> Overwriting:
-        """`recomputed` are scopes that run again in the backward pass, `kept` tensors that something else needs."""
+        """`recomputed` are parts that run again in the backward pass, `kept` tensors that something else needs."""
         readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
         readers.update(o.tensor for o in graph.outputs)
-        for scope in recomputed:
-            readers.update(scope.inflow())
+        for part in recomputed:
+            readers.update(part.inflow())
         readers.update(kept)
         last_reader = {t: node.id for node in graph.nodes() for t in node.inputs}
         last_reader.update((o.tensor, len(graph)) for o in graph.outputs)

@@ -18,6 +18,7 @@ from archdsl.analysis.overwriting import Overwriting
 from archdsl.common.choices import BYTES
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph.series import Part
 from archdsl.ops.base import Kept, Saves
 from archdsl.ops.sizes import ints
 
@@ -32,7 +33,7 @@ class Simulation:
     """The number of windows of a sample that each node gives a result of, 1 outside of windows."""
     width: int
     cpu: bool
-    recompute: Collection[Scope]
+    recompute: Collection[Part]
     evaluates: bool = False
     """Whether the graph is the form for inference: it overwrites more, and lets go of what nothing reads any more."""
     weights: int = 0
@@ -54,7 +55,7 @@ class Simulation:
         dtype: str = "float32",
         *,
         cpu: bool = True,
-        recompute: Collection[Scope] = (),
+        recompute: Collection[Part] = (),
     ) -> Simulation:
         """Takes what `memory` does."""
         values = {**graph.examples, **(sizes or {})}

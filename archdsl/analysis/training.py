@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from archdsl.analysis.ledger import Ledger, Moment, Peak
 from archdsl.analysis.simulation import Simulation
-from archdsl.graph import Node, Scope, Tensor
+from archdsl.graph import Node, Tensor
+from archdsl.graph.series import Part
 
 
 def step(simulation: Simulation) -> tuple[Peak, Moment]:
@@ -49,8 +50,8 @@ class Step:
     differentiable: set[Tensor] = field(default_factory=set)
     kept: dict[int, list[object]] = field(default_factory=dict)
     """The buffers that are kept for the backward pass of each node."""
-    again: dict[int, Scope] = field(default_factory=dict)
-    """The recomputed scope that a node is in."""
+    again: dict[int, Part] = field(default_factory=dict)
+    """The recomputed part that a node is in."""
     gradients: dict[Tensor, object] = field(default_factory=dict)
     made: int = 0
 
@@ -62,7 +63,7 @@ class Step:
         """Runs all nodes, saving what autograd saves."""
         run, ledger, buffers = self.simulation, self.ledger, self.buffers
         freed = run.last_uses(buffers, self.outputs)
-        self.again = {node.id: scope for scope in run.recompute for node in scope.nodes()}
+        self.again = {node.id: part for part in run.recompute for node in part.nodes()}
         for node in run.graph.nodes():
             results = [Tensor(node.id, i) for i in range(len(node.shapes))]
             for result in results:
@@ -72,8 +73,8 @@ class Step:
                 if node.id not in self.again:
                     self.kept[node.id] = run.keep(node, buffers, ledger, self.differentiable)
                 self.differentiable.update(results)
-            if (scope := self.again.get(node.id)) is not None and next(scope.nodes()) is node:
-                self.kept[node.id] = [*dict.fromkeys(buffers[t] for t in scope.inflow())]
+            if (part := self.again.get(node.id)) is not None and next(part.nodes()) is node:
+                self.kept[node.id] = [*dict.fromkeys(buffers[t] for t in part.inflow())]
                 for buffer in self.kept[node.id]:
                     ledger.hold(buffer)
             ledger.note(node)
@@ -92,12 +93,12 @@ class Step:
             if tensor in self.differentiable:
                 self.gradients[tensor] = self.new(tensor)
         self.ledger.note(None)
-        redone: set[Scope] = set()
+        redone: set[Part] = set()
         for node in reversed(list(self.simulation.graph.nodes())):
-            scope = self.again.get(node.id)
-            if scope is not None and scope not in redone:
-                redone.add(scope)
-                self.redo(scope)
+            part = self.again.get(node.id)
+            if part is not None and part not in redone:
+                redone.add(part)
+                self.redo(part)
             results = [Tensor(node.id, i) for i in range(len(node.shapes))]
             own = {r: self.gradients.pop(r) for r in results if r in self.gradients}
             if own:
@@ -105,10 +106,10 @@ class Step:
             for buffer in (*own.values(), *self.kept.get(node.id, ())):
                 self.ledger.release(buffer)
 
-    def redo(self, scope: Scope) -> None:
-        """Runs the forward pass of a scope again, now saving its tensors."""
+    def redo(self, part: Part) -> None:
+        """Runs the forward pass of a part again, now saving its tensors."""
         run, ledger = self.simulation, self.ledger
-        nodes = list(scope.nodes())
+        nodes = list(part.nodes())
         running = {node.id for node in rerun(run, nodes)}
         inside = {node.id for node in nodes}
         local: dict[Tensor, object] = {}

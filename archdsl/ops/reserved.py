@@ -23,6 +23,7 @@ RESERVED = frozenset(
         *(name for names in STANDARD.values() for name in names),
         *(
             "Factory",
+            "buffers_of",
             "checkpoint",
             "copied_buffers",
             "counted_before",
@@ -30,6 +31,7 @@ RESERVED = frozenset(
             "holder_of",
             "member",
             "recomputed",
+            "recomputed_layers",
             "with_buffers",
         ),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from archdsl.analysis.ledger import Ledger, Moment, Peak
 from archdsl.analysis.simulation import Simulation
 from archdsl.analysis.training import train
-from archdsl.graph import Graph, Node, Scope
+from archdsl.graph import Graph, Node
+from archdsl.graph.series import Part
 from archdsl.transform.stages import differentiable
 
 
@@ -58,7 +59,7 @@ def held(
     dtype: str,
     *,
     cpu: bool = False,
-    recompute: Collection[Scope] = (),
+    recompute: Collection[Part] = (),
     accumulates: bool = False,
     received: bool = False,
 ) -> Held:

@@ -15,7 +15,8 @@ from archdsl.analysis.ledger import Peak
 from archdsl.common.choices import OPTIMIZERS, Recomputing
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
-from archdsl.graph import Graph, Scope
+from archdsl.graph import Graph
+from archdsl.graph.series import Part
 from archdsl.planning.held import Held, held
 from archdsl.planning.pipelines import BACKWARD, as_recomputed, peak
 from archdsl.planning.schedules import orders, simulate
@@ -143,7 +144,7 @@ class _Form:
 
     name: Recomputing
     graph: Graph
-    scopes: frozenset[Scope]
+    scopes: frozenset[Part]
     times: float
 
 

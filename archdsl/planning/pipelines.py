@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from archdsl.common.choices import OPTIMIZERS, Recomputing, Schedule
 from archdsl.diagnostics import SpecError
-from archdsl.graph import Graph, Scope
+from archdsl.graph import Graph
+from archdsl.graph.series import Part
 from archdsl.planning.held import Held, held
 from archdsl.planning.schedules import Action, Run, orders, simulate
 from archdsl.planning.stages import Split
@@ -68,8 +69,8 @@ def pipeline(
     )
 
 
-def as_recomputed(graph: Graph, how: Recomputing) -> tuple[Graph, frozenset[Scope]]:
-    """The graph as it runs, and the scopes that run again: none where there is nothing to recompute."""
+def as_recomputed(graph: Graph, how: Recomputing) -> tuple[Graph, frozenset[Part]]:
+    """The graph as it runs, and the parts that run again: none where there is nothing to recompute."""
     try:
         return as_run(graph, choose(graph, how))
     except SpecError:

@@ -15,7 +15,8 @@ from archdsl.analysis.ledger import Peak
 from archdsl.analysis.simulation import Simulation
 from archdsl.analysis.training import train
 from archdsl.common.choices import BYTES
-from archdsl.graph import Graph, Node, Scope
+from archdsl.graph import Graph, Node
+from archdsl.graph.series import Part
 from archdsl.planning.held import Recorder
 from archdsl.transform.parallel import parallel
 
@@ -113,7 +114,7 @@ def sharded_peak(
     state: int,
     *,
     cpu: bool = False,
-    recompute: Collection[Scope] = (),
+    recompute: Collection[Part] = (),
     accumulates: bool = False,
 ) -> Peak:
     """The peak of a step. `state` is how many numbers the optimizer keeps for a weight.

@@ -108,7 +108,7 @@ class Proof:
         """The constructed model of a text, and its guards."""
         outside = meaning.outside
         library = self.library = Library(run)
-        space = self.space = library.globals(repeats=bool(self.recompute.scopes))
+        space = self.space = library.globals(repeats=bool(self.recompute.parts))
         imported = {kind.imported: object() for kind in self.graph.outside}
         made: dict[str, object] = {**imported}
         made |= {h.name: h.made or library.function(h, h.name in outside) for h in text.helpers.values()}
@@ -223,6 +223,7 @@ class Proof:
         table.rewind(0)
         table.counted.clear()
         run.recomputed.clear()
+        run.in_series.clear()
         for _, layer in self.counting:
             layer.reset()
         inputs = [Tensor(table, term, Storage(kept="what the caller gave")) for term in meaning.inputs]
@@ -256,15 +257,17 @@ class Proof:
         self.compare_recomputed(model, meaning, run)
 
     def compare_recomputed(self, model: Module, meaning: Meaning, run: Run) -> None:
-        """Compares the recomputed parts with the chosen scopes."""
+        """Compares the recomputed parts with those chosen."""
         if not run.state.get("grad", True) or run.state.get("exporting", False):
             return
-        if not run.recomputed and not self.recompute.scopes:
+        if not run.recomputed and not run.in_series and not self.recompute.parts:
             return
         self.paths = self.paths or {id(module): path[:-1] for path, module in model._named(True)}
         found = sorted(self.paths.get(id(module), "?") for module in run.recomputed)
         wanted = sorted(s.path for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes()))
-        if found != wanted:
+        ends = [(s.inflow()[0], s.outflow) for s in self.recompute.series]
+        rows = sorted(tuple(meaning.values[t.node][t.index][0].number for t in pair) for pair in ends)
+        if found != wanted or sorted(run.in_series) != rows:
             raise Unproved("recomputes other parts than those chosen")
 
 

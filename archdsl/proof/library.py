@@ -82,6 +82,8 @@ class Run:
     """Whether the model trains; statistics are updated only then."""
     recomputed: list[Module] = field(default_factory=list)
     """The modules whose forward runs again in the backward pass."""
+    in_series: list[tuple[int, int]] = field(default_factory=list)
+    """Of the layers in series that do, the terms that they take and give."""
     dims: list[FreeDim] = field(default_factory=list)
     """The sizes that `dynamic_shapes` leaves dynamic."""
 
@@ -194,8 +196,7 @@ class Library:
     def checkpoint(
         self,
         function: Callable[..., Any],
-        module: Module,
-        *inputs: Tensor | None,
+        *inputs: Module | Tensor | None,
         use_reentrant: bool,
         context_fn: Callable[[], tuple[Any, Any]] | None = None,
     ) -> Any:
@@ -205,25 +206,30 @@ class Library:
         code = function.function if isinstance(function, Repeatable) else function
         if not isinstance(code, FunctionType) or set(code.__code__.co_freevars) - {"__class__"}:
             raise Unproved("recomputes a function that takes tensors from around it")
-        for tensor in [x for x in inputs if x is not None]:  # what only training needs is None otherwise
+        modules = [x for x in inputs if isinstance(x, Module)]
+        tensors = [x for x in inputs if isinstance(x, Tensor)]  # what only training needs is None otherwise
+        for tensor in tensors:
             tensor.read()
             tensor.storage.kept = "what is computed a second time from it"
-        self.run.recomputed.append(module)
         self.run.questions += 1
         first, again = (nullcontext(), nullcontext()) if context_fn is None else context_fn()
         table = self.run.table
         drawn = len(table.drawn)
-        buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
+        buffers = [(m, dict(m._buffers)) for module in modules for m in module.modules() if m._buffers]
         with first:
-            given = function(module, *inputs)
+            given = function(*inputs)
+        if isinstance(inputs[0], Module):
+            self.run.recomputed.append(inputs[0])
+        else:
+            self.run.in_series.append((tensors[0].read().number, given.read().number))
         if not self.run.state.get("compiling", False):  # under torch.compile, side effects happen once
-            count = len(self.run.recomputed)
+            counts = len(self.run.recomputed), len(self.run.in_series)
             first_draws = table.rewind(drawn)  # the second run draws the same random numbers
             with again:
-                function(module, *inputs)
+                function(*inputs)
             if table.drawn[drawn:] != first_draws:
                 raise Unproved("draws other random numbers when it runs again")
-            del self.run.recomputed[count:]
+            del self.run.recomputed[counts[0] :], self.run.in_series[counts[1] :]
         for owner, kept in buffers:
             if any(owner._buffers[name] is not buffer for name, buffer in kept.items()):
                 raise Unproved("leaves the statistics of a recomputed part in copies")

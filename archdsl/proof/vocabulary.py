@@ -278,7 +278,7 @@ def _function(function: ast.FunctionDef, nodes: Kinds) -> None:
     for inner, nodes in functions:
         for decorator in inner.decorator_list:
             match decorator:
-                case ast.Name(id="contextmanager") | ast.Call(func=ast.Name(id="wraps")):
+                case ast.Name(id="contextmanager" | "recomputed") | ast.Call(func=ast.Name(id="wraps")):
                     pass
                 case _:
                     raise wrong_at(decorator, "decorates a function otherwise than built files do")

@@ -15,6 +15,7 @@ from archdsl.common.choices import BYTES, Mode
 from archdsl.common.threads import cached_property
 from archdsl.common.units import bytes_text, ratio_text
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph.series import Part
 from archdsl.report.tables import Cell, Column, Table
 from archdsl.transform.recompute import as_run, recompute
 
@@ -93,7 +94,7 @@ class Layers:
         return self.held(cpu=True)
 
     @cached_property
-    def run(self) -> tuple[Graph, frozenset[Scope]]:
+    def run(self) -> tuple[Graph, frozenset[Part]]:
         """The graph as the built module runs it, and the scopes that it recomputes."""
         return as_run(self.graph, recompute(self.graph, self.options.recompute))
 

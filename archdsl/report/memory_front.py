@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from archdsl.common.choices import Budget
-from archdsl.graph import Graph, Scope
+from archdsl.graph import Graph
+from archdsl.graph.series import Part
 from archdsl.report.plots import plotted
 from archdsl.report.tables import Column, Table
 from archdsl.transform.fitting import Plan
@@ -27,19 +28,19 @@ BLUE = "#2f6db5"
 def table(plans: Sequence[Plan]) -> Table:
     """A row for each form; the first is the plain one. `memory` and `time` are multiples of its own."""
     plain = plans[0].peak
-    return Table(COLUMNS, [(p.peak, f"{p.peak / plain:.2f}", f"{p.time:.2f}", listed(p.again.scopes)) for p in plans])
+    return Table(COLUMNS, [(p.peak, f"{p.peak / plain:.2f}", f"{p.time:.2f}", listed(p.again.parts)) for p in plans])
 
 
 def as_data(plans: Sequence[Plan]) -> list[dict[str, object]]:
     """The forms for JSON: the peak in bytes, the time as a multiple, the paths of what is recomputed."""
     return [
-        {"peak": p.peak, "time": round(p.time, 4), "recomputed": sorted(s.path for s in p.again.scopes)} for p in plans
+        {"peak": p.peak, "time": round(p.time, 4), "recomputed": sorted(s.path for s in p.again.parts)} for p in plans
     ]
 
 
-def listed(scopes: frozenset[Scope]) -> str:
+def listed(parts: Collection[Part]) -> str:
     """`layer1, layer2.0–2, layer3.1`; at most four of these."""
-    paths = [s.path for s in sorted(scopes, key=lambda s: next(n.id for n in s.nodes()))]
+    paths = [s.path for s in sorted(parts, key=lambda s: next(n.id for n in s.nodes()))]
     runs: list[tuple[str, int | None, int | None]] = []
     for path in paths:
         head, _, last = path.rpartition(".")

@@ -1,11 +1,11 @@
 """The form for training that fits a memory budget at the least extra time.
 
 What is stored and what is computed again is chosen over the whole network. A candidate is a call of a block, a labelled
-body, or a chain of dense connections. Simulated alone, each shows how much memory it saves behind it, and how much a
-step holds while it runs again. The peak is a maximum over moments, and at a moment counts what the candidates before
-it save. So a dynamic program over the order of the nodes keeps, at each place, the best work for each amount saved so
-far; candidates nest, and it takes one of them or goes inside. What it finds is simulated as a whole; where candidates
-act on each other, the budget of the program is moved until the simulated peak fits.
+body, layers in series, or a chain of dense connections. Simulated alone, each shows how much memory it saves behind
+it, and how much a step holds while it runs again. The peak is a maximum over moments, and at a moment counts what the
+candidates before it save. So a dynamic program over the order of the nodes keeps, at each place, the best work for
+each amount saved so far; candidates nest, and it takes one of them or goes inside. What it finds is simulated as a
+whole; where candidates act on each other, the budget of the program is moved until the simulated peak fits.
 
 Compare Jain et al., Checkmate, 2019 (arXiv:1910.02653), and Zhao et al., Rockmate, 2023 (arXiv:2307.01236).
 """
@@ -13,8 +13,9 @@ Compare Jain et al., Checkmate, 2019 (arXiv:1910.02653), and Zhao et al., Rockma
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from archdsl.analysis.layout import Layout
 from archdsl.analysis.ledger import Profile
 from archdsl.analysis.simulation import Simulation
 from archdsl.analysis.training import rerun, train
@@ -22,13 +23,17 @@ from archdsl.analysis.works import node_works
 from archdsl.common.choices import OPTIMIZERS, Budget
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
-from archdsl.graph import Graph, Node, Scope
+from archdsl.graph import Graph, Node
+from archdsl.graph.series import Part, Series
 from archdsl.transform.recompute import NOTHING, Recompute, as_run, dense_chains
+from archdsl.transform.series import series
 
 STEPS = 500
 """Amounts of memory that the dynamic program distinguishes, between none saved and all."""
 TRIES = 6
 """How often the budget of the dynamic program is moved."""
+ALIKE = 0.005
+"""The part of a step's time that it may cost to recompute the same layers in all calls of a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ class Search:
     plain: Plan = field(init=False)
     base: dict[int | None, int] = field(init=False)
     candidates: list[Candidate] = field(init=False)
-    known: dict[tuple[frozenset[Scope], frozenset[Node]], Plan] = field(default_factory=dict)
+    known: dict[Recompute, Plan] = field(default_factory=dict)
     smallest: Plan | None = None
 
     def __post_init__(self) -> None:
@@ -133,27 +138,29 @@ class Search:
 
     def profile(self, again: Recompute) -> dict[int | None, int]:
         """The most bytes held while each node runs, by its number in the graph that runs."""
-        run, scopes = self.run, again.scopes
+        run, parts = self.run, again.parts
         if again.grown:
-            graph, scopes = as_run(self.graph, again)
+            graph, parts = as_run(self.graph, again)
             run = Simulation.of(graph, dict(self.budget.sizes), self.budget.dtype)
-        run.recompute = scopes
+        run.recompute = parts
         ledger = Profile(run.weights + self.state, batch=self.budget.batch)
         train(run, ledger)
         return ledger.most
 
     def plan(self, again: Recompute) -> Plan:
-        key = again.scopes, again.grown
-        if key not in self.known:
+        if again not in self.known:
             peak = max(self.profile(again).values())
             # A backward pass takes about twice as long as a forward pass.
-            self.known[key] = Plan(again, peak, 1 + self.work(again) / (3 * sum(self.works) or 1))
-        return self.known[key]
+            self.known[again] = Plan(again, peak, 1 + self.work(again) / (3 * sum(self.works) or 1))
+        return self.known[again]
 
     def work(self, again: Recompute) -> float:
         """The work that is done a second time. Dense bodies redo the concat that they put off, twice."""
-        inside = sum(self.works[n.id] for s in again.scopes for n in rerun(self.run, [*s.nodes()]))
+        inside = sum(map(self.work_of, again.parts))
         return inside + sum(self.works[n.id] for n in again.grown)
+
+    def work_of(self, part: Part) -> float:
+        return sum(self.works[n.id] for n in rerun(self.run, [*part.nodes()]))
 
     def least(self) -> Plan:
         """The form of the smallest peak that is found."""
@@ -189,16 +196,42 @@ class Search:
         best = best or (self.least() if self.least().peak <= limit else None)
         others = [p for p in self.known.values() if p.peak <= limit]
         best = min(others, key=lambda p: p.time, default=best)
-        return self.pruned(best, limit) if best is not None else None
+        return self.alike(self.pruned(best, limit), limit) if best is not None else None
 
     def pruned(self, plan: Plan, limit: int) -> Plan:
         """The form without parts that it does not need, the slowest first."""
-        for scope in sorted(
-            plan.again.scopes - plan.again.bodies, key=lambda s: -sum(self.works[n.id] for n in s.nodes())
-        ):
-            without = self.plan(Recompute(plan.again.scopes - {scope}, plan.again.grown))
+        for part in sorted(plan.again.parts - plan.again.bodies, key=lambda p: -self.work_of(p)):
+            again = plan.again
+            without = self.plan(Recompute(again.scopes - {part}, again.grown, again.series - {part}))
             if without.peak <= limit:
                 plan = without
+        return plan
+
+    def alike(self, plan: Plan, limit: int) -> Plan:
+        """The form in which calls of a block recompute the same layers, as far as that takes hardly any time.
+
+        Each choice of layers is a class of the built module.
+        """
+        most = plan.time + ALIKE
+        places: dict[object, list[Series]] = {}
+        for candidate in self.candidates:
+            for found in candidate.again.series:
+                places.setdefault(place(found), []).append(found)
+        chosen = {key: plan.again.series.intersection(found) for key, found in places.items()}
+        for key in sorted(chosen, key=lambda k: -len(chosen[k])):
+            taken = {node.id for part in plan.again.parts for node in part.nodes()}
+            more = [s for s in places[key] if taken.isdisjoint(node.id for node in s.nodes())]
+            changes = [frozenset(more)] if chosen[key] and more else []
+            for series in changes:
+                other = self.plan(replace(plan.again, series=plan.again.series | series))
+                if other.peak <= limit and other.time <= most:
+                    plan = other
+        for key in sorted(chosen, key=lambda k: len(chosen[k])):
+            rest = plan.again.series.difference(places[key])
+            if rest != plan.again.series:
+                other = self.plan(replace(plan.again, series=rest))
+                if other.peak <= limit:
+                    plan = other
         return plan
 
     # ------------------------------------------------------------ candidates
@@ -208,6 +241,8 @@ class Search:
             shared = any(s.use is not None or s.again for s in scope.calls())
             if scope.kind != "model" and not shared and (nodes := list(scope.nodes())):
                 yield from self.candidate(Recompute(frozenset((scope,))), nodes)
+        for part in series(self.graph, Layout.of(self.graph)):
+            yield from self.candidate(Recompute(series=frozenset((part,))), list(part.nodes()))
         for again in dense_chains(self.graph):
             nodes = [*again.grown, *(n for s in again.scopes for n in s.nodes())]
             yield from self.candidate(again, nodes)
@@ -258,7 +293,14 @@ class Search:
         return Recompute(
             frozenset(s for again in chosen for s in again.scopes),
             frozenset(n for again in chosen for n in again.grown),
+            frozenset(s for again in chosen for s in again.series),
         )
+
+
+def place(series: Series) -> object:
+    """The place of the spec that layers in series have."""
+    first, last = series.members[0], series.members[-1]
+    return first.span, last.span, len(series.members)
 
 
 def thinned(states: Sequence[State], width: int) -> list[State]:

@@ -17,12 +17,13 @@ from archdsl.diagnostics import Diagnostic, Mark, SpecError
 from archdsl.dims import free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.rewriting import Rewriting
+from archdsl.graph.series import Part, Series
 from archdsl.syntax import tree
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Recompute:
-    """The scopes that store only their inputs and run again in the backward pass; none is inside another.
+    """The scopes and series that store only their inputs and run again in the backward pass; none is inside another.
 
     `grown` are the concats of dense connections around such scopes: their outputs are not stored either, but
     concatenated again wherever they are read.
@@ -30,6 +31,12 @@ class Recompute:
 
     scopes: frozenset[Scope] = frozenset()
     grown: frozenset[Node] = frozenset()
+    series: frozenset[Series] = frozenset()
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """All that runs again."""
+        return self.scopes | self.series
 
     @property
     def bodies(self) -> frozenset[Scope]:
@@ -160,12 +167,12 @@ def outermost(scopes: Sequence[Scope]) -> list[Scope]:
 # ---------------------------------------------------------------- the graph that runs
 
 
-def as_run(graph: Graph, again: Recompute) -> tuple[Graph, frozenset[Scope]]:
-    """The graph with the concats of dense connections at their readers, and its recomputed scopes.
+def as_run(graph: Graph, again: Recompute) -> tuple[Graph, frozenset[Part]]:
+    """The graph with the concats of dense connections at their readers, and its recomputed parts.
 
     Its nodes have the paths of the original ones.
     """
-    return _Apart(graph, again).run() if again.grown else (graph, again.scopes)
+    return _Apart(graph, again).run() if again.grown else (graph, again.parts)
 
 
 @dataclass(slots=True, eq=False)
@@ -178,7 +185,7 @@ class _Apart:
     whole: dict[tuple[Scope | None, Tensor], Tensor] = field(default_factory=dict)
     """A tensor of the old graph in the new one; in a recomputed scope, as concatenated there."""
 
-    def run(self) -> tuple[Graph, frozenset[Scope]]:
+    def run(self) -> tuple[Graph, frozenset[Part]]:
         old = self.graph
         region = {node.id: scope for scope in self.again.bodies for node in scope.nodes()}
         read = {o.tensor for o in old.outputs}
@@ -195,7 +202,14 @@ class _Apart:
         # A connection that is put together in several places has one path in all of them.
         outputs = [replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs]
         graph = self.new.finish(old, self.resolve, outputs, paths=False)
-        return graph, frozenset(self.new.scopes[s] for s in self.again.scopes)
+        series = (Series(tuple(self.copied(graph, m) for m in s.members)) for s in self.again.series)
+        return graph, frozenset((*(self.new.scopes[s] for s in self.again.scopes), *series))
+
+    def copied(self, graph: Graph, member: Node | Scope) -> Node | Scope:
+        """A member of the old graph in the new one."""
+        if isinstance(member, Scope):
+            return self.new.scopes[member]
+        return graph.node(self.whole[None, Tensor(member.id)])
 
     def grow(self, node: Node, read: bool) -> None:
         """The concat of a dense connection: parts, put together here only if something here reads it."""

@@ -264,19 +264,19 @@ RECOMPUTED = {
     "another way while compiling": ("if not torch.is_grad_enabled()", "if torch.compiler.is_compiling()"),
     "in evaluation, compiled": (
         "        if not torch.is_grad_enabled()",
-        "        if torch.compiler.is_compiling() and not self.training:\n            return inputs[0]\n"
+        "        if torch.compiler.is_compiling() and not inputs[0].training:\n            return inputs[1]\n"
         "        if not torch.is_grad_enabled()",
     ),
     "a closure over its tensors": (
-        "                forward,\n                self,\n                *inputs,",
-        "                lambda module: forward(module, *inputs),\n                self,",
+        "                function,\n                *inputs,",
+        "                lambda module: function(module, *inputs[1:]),\n                inputs[0],",
     ),
     "a count of its calls": (
-        "    @wraps(forward)",
-        "    seen = []\n\n    @wraps(forward)",
+        "    @wraps(function)",
+        "    seen = []\n\n    @wraps(function)",
     ),
-    "an iterator of its own": ("    @wraps(forward)", "    left = zip([1], [2])\n\n    @wraps(forward)"),
-    "statistics counted twice": ("counted_before(self))", "nullcontext())"),
+    "an iterator of its own": ("    @wraps(function)", "    left = zip([1], [2])\n\n    @wraps(function)"),
+    "statistics counted twice": ("counted_before(*inputs))", "nullcontext())"),
     "statistics left in copies": ("            setattr(owner, name, buffer)\n\n\n", "            pass\n\n\n"),
 }
 

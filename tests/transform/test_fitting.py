@@ -70,7 +70,7 @@ def two_threads() -> Iterator[None]:
 def holds(graph: Graph, size: tuple[int, ...], batch: int, part: float) -> None:
     given = budget(graph, size, part, batch)
     plan = fitted(graph, given)
-    assert plan.again.scopes
+    assert plan.again.parts
     assert plan.peak <= given.limit
     assert measured(graph, given, size) == pytest.approx(plan.peak, rel=TOLERANCE)
 

@@ -76,13 +76,13 @@ def write_module(
     layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST
     overwriting = Overwriting.of(
         graph,
-        recompute.scopes,
+        recompute.parts,
         kept=parallel.kept if parallel is not None else (),
         inference=folding is not None,
         allowed=plainness < Plainness.OUT_OF_PLACE,
         moved=layout.moved,
     )
-    found = cells(graph, recompute.scopes, recompute.bodies)
+    found = cells(graph, recompute)
     arrange(found, graph, layout)
     plans = Classifier(graph, found, overwriting, plainness).run()
     check_functions, checks = size_checks(graph)

@@ -6,7 +6,7 @@ side, and loops and conditions are found again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
@@ -14,8 +14,10 @@ from archdsl import dims
 from archdsl.analysis.borders import borders
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Rounds, Scope, Tensor, Use
+from archdsl.graph.series import Series
 from archdsl.ops.forms import FunctionForm, ModuleForm, TorchForm
 from archdsl.syntax import tree
+from archdsl.transform.recompute import NOTHING, Recompute
 
 Site: TypeAlias = tuple[int, int, str]
 """Start and end of the text that made a step, and the operation's name where it is implied."""
@@ -46,6 +48,8 @@ class Step:
     outputs: tuple[Tensor, ...]
     form: TorchForm | None
     takes: tuple[Tensor, ...] | None = None
+    series: tuple[int, int] | None = None
+    """Its place among layers in series that are recomputed together, and how many these are."""
 
     @property
     def declares(self) -> bool:
@@ -91,6 +95,11 @@ class Cell:
     """Whether it is the body of a dense connection that takes the features one by one."""
     arguments: dict[str, object] = field(default_factory=dict)
     """The values that the constructor of its class takes, once the class is known."""
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether layers of its own are recomputed."""
+        return any(step.series is not None for step in self.steps)
 
     @property
     def positional(self) -> bool:
@@ -196,7 +205,7 @@ class Syntax:
 # ---------------------------------------------------------------- from the graph
 
 
-def cells(graph: Graph, recomputed: Collection[Scope] = (), bodies: Collection[Scope] = ()) -> list[Cell]:
+def cells(graph: Graph, recompute: Recompute = NOTHING) -> list[Cell]:
     """A cell for every scope, inner before outer."""
     references = size_references(graph)
     repeats = Repeats.of(graph, references)
@@ -210,14 +219,23 @@ def cells(graph: Graph, recomputed: Collection[Scope] = (), bodies: Collection[S
         if key not in syntaxes:
             syntaxes[key] = Syntax.of(body)
         cell = Cell(scope, key, syntaxes[key], found[scope.parent] if scope.parent is not None else None)
-        if scope in recomputed:
-            cell.recomputed, cell.grows = True, scope in bodies
+        if scope in recompute.scopes:
+            cell.recomputed, cell.grows = True, scope in recompute.bodies
             cell.key = ("recomputed", cell.grows, key)
         found[scope] = cell
     forms: dict[object, TorchForm] = {}
     for scope in reversed(scopes):
         _fill(found[scope], found, graph, inflow[scope], outflow[scope], references, forms, repeats)
+    _mark(found.values(), recompute.series)
     return [found[s] for s in reversed(scopes)]
+
+
+def _mark(cells: Iterable[Cell], found: Collection[Series]) -> None:
+    """Gives the steps of layers that are recomputed in series their places."""
+    places = {member: (i, len(s.members)) for s in found for i, member in enumerate(s.members)}
+    for step in (step for cell in cells for step in cell.steps if places):
+        member = step.member.scope if isinstance(step.member, Cell) else step.member
+        step.series = places.get(member) if isinstance(member, Node | Scope) else None
 
 
 def _body(scope: Scope, found: Mapping[Scope, Cell]) -> tuple[object, tree.Block | tree.Model | tree.Item]:

@@ -90,6 +90,7 @@ class Classifier:
         if (
             first.scope.kind == "model"
             or first.recomputed
+            or any(c.recomputes for c in calls)
             or first.key in self.passed
             or not all(c.chain for c in calls)
         ):
@@ -180,6 +181,8 @@ class Classifier:
             branches=self.plainness < Plainness.UNFOLDED,
         )
         sequence = self.is_sequence(calls[0])
+        if sequence and len({frozenset(in_series(cell)) for cell in calls}) > 1:
+            raise CannotMerge
         plain = by_position
         while True:
             group = Group(len(calls))
@@ -204,7 +207,7 @@ class Classifier:
 
     def kinds(self, cell: Cell) -> object:
         """The structure of a call, without its numbers of rounds."""
-        return frozenset((s.site, self.kind(cell, s)) for s in cell.steps)
+        return frozenset((s.site, s.series, self.kind(cell, s)) for s in cell.steps)
 
     def kind(self, cell: Cell, step: Step) -> object:
         """The kind of a step; a placeholder if the spec calls an operation by the name of a parameter."""
@@ -238,6 +241,7 @@ class Classifier:
             rows.append(
                 (
                     name,
+                    step.series,
                     kind,
                     form,
                     tuple(places[t] for t in step.inputs),
@@ -255,6 +259,12 @@ def _inner_first(uses: nx.DiGraph, keys: Sequence[object]) -> list[list[object]]
     members = {knot: sorted(found, key=place.__getitem__) for knot, found in knots.nodes(data="members")}
     ordered = nx.lexicographical_topological_sort(knots.reverse(copy=False), key=lambda knot: place[members[knot][0]])
     return [members[knot] for knot in ordered]
+
+
+def in_series(cell: Cell) -> list[tuple[int, int]]:
+    """Where the layers of a cell that are recomputed in series begin, and where the ones behind them do."""
+    places = [(i, step.series) for i, step in enumerate(cell.steps) if step.series is not None]
+    return [(i, i + count) for i, (place, count) in places if place == 0]
 
 
 def _parents(inner_first: Sequence[Cell]) -> dict[Cell, tuple[Cell, Step]]:

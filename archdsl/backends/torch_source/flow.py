@@ -8,7 +8,7 @@ carries from round to round. So the code that comes out does in every lane what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias
 
@@ -33,12 +33,18 @@ class Value:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A leaf at work. An optional one is an identity in lanes that do not have it."""
+    """A leaf at work, or leaves in series. An optional one is an identity in lanes that do not have it."""
 
     leaf: Leaf
     inputs: list[Value]
     outputs: list[Value]
     optional: Choice | None = None
+    behind: list[Leaf] = field(default_factory=list)
+    """The leaves that are called on its result, and recomputed with it."""
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        return [self.leaf, *self.behind]
 
 
 @dataclass(slots=True, eq=False)
@@ -141,6 +147,7 @@ class Router:
         outputs = [
             self.take(segment, {lane: c.outputs[i] for lane, c in enumerate(cells)}) for i in range(len(first.outputs))
         ]
+        in_series(segment.actions)  # refuses what is not
         return Flow(inputs, segment.actions, outputs)
 
     def run(self, entries: Sequence[Entry], segment: Segment) -> None:
@@ -157,6 +164,8 @@ class Router:
     def call(self, leaf: Leaf, segment: Segment) -> None:
         steps = leaf.steps
         if any(len(s.inputs) != len(steps[0].inputs) or len(s.outputs) != len(steps[0].outputs) for s in steps):
+            raise CannotMerge
+        if any(s.series != steps[0].series for s in steps):
             raise CannotMerge
         inputs = [
             self.take(segment, {lane: s.inputs[i] for lane, s in enumerate(steps)}) for i in range(len(steps[0].inputs))
@@ -367,6 +376,30 @@ class Router:
 
 def _is_module(form: object) -> bool:
     return form is None or isinstance(form, ModuleForm)
+
+
+def in_series(actions: Iterable[Action]) -> list[Action]:
+    """The actions, with one call for leaves that are recomputed in series. Raises CannotMerge where they are not."""
+    found: list[Action] = []
+    for action in actions:
+        match action:
+            case Call():
+                series = action.leaf.steps[0].series
+                if series is None or series[0] == 0:
+                    found.append(action)
+                    continue
+                last = found.pop() if found else None
+                if not isinstance(last, Call) or last.outputs != action.inputs or last.outputs[0].uses != 1:
+                    raise CannotMerge
+                if len(last.leaves) != series[0]:
+                    raise CannotMerge
+                found.append(Call(last.leaf, last.inputs, action.outputs, behind=[*last.behind, action.leaf]))
+            case Decision():
+                branches = [in_series(branch) for branch in action.branches]
+                found.append(replace(action, branches=branches))
+            case Rounds():
+                found.append(replace(action, body=in_series(action.body)))
+    return found
 
 
 def calls(actions: Iterable[Action]) -> Iterator[Call | Decision]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from archdsl.backends.python import tree as py
 from archdsl.backends.python.printer import text
@@ -14,6 +14,7 @@ from archdsl.backends.torch_source import flow as flows
 from archdsl.backends.torch_source import statements as drafts
 from archdsl.backends.torch_source.cells import Cell, Reference
 from archdsl.backends.torch_source.checks import check_calls
+from archdsl.backends.torch_source.classes import in_series
 from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.emitter import Emitter
 from archdsl.backends.torch_source.file import File
@@ -29,25 +30,48 @@ from archdsl.graph import Node, Tensor
 from archdsl.ops.forms import FunctionForm, ParameterForm
 
 TENSOR = py.Var("Tensor")
+IN_SERIES = "recomputed_layers"
+"""The function that recomputes layers in series."""
 
 
 def forward(made: Constructor) -> py.Function | None:
     """The `forward` of a class whose constructor has named the members; None where nn.Sequential has it."""
     if made.plan.flow is None:
         return of_sequence(made)
-    return Forward(made.file, made.plan, made.is_model, made, made.plan.flow).run()
+    flow = replace(made.plan.flow, actions=flows.in_series(made.plan.flow.actions))
+    return Forward(made.file, made.plan, made.is_model, made, flow).run()
 
 
 def of_sequence(made: Constructor) -> py.Function | None:
     """The `forward` of a class that is an nn.Sequential, where it has to check its input, or runs again."""
     checks = check_calls(made.file.checks, ["input"]) if made.is_model else []
     parts = features_line(made.file, made.plan, "x")
-    if not (checks or made.plan.cells[0].recomputed):
+    series = sorted(in_series(made.plan.cells[0]))
+    if not (checks or made.plan.cells[0].recomputed or series):
         return None
     # nn.Sequential's own forward has no types, so that strict type checkers refuse a call of it.
     x = py.Var("x" if parts else "input")
-    loop = py.For(py.Var("layer"), py.Var("self"), [py.Assign(x, call("layer", x))])
-    return method(made.plan, ["*features" if parts else x.name], TENSOR, [*checks, *parts, loop, py.Do(x, "return")])
+    loop = layers_in_turn(x, series) if series else [each_layer(x, py.Var("self"))]
+    return method(made.plan, ["*features" if parts else x.name], TENSOR, [*checks, *parts, *loop, py.Do(x, "return")])
+
+
+def each_layer(x: py.Var, layers: py.Expr) -> py.Statement:
+    """Calls layers one after the other."""
+    return py.For(py.Var("layer"), layers, [py.Assign(x, call("layer", x))])
+
+
+def layers_in_turn(x: py.Var, series: Sequence[tuple[int, int]]) -> list[py.Statement]:
+    """Calls the layers of an nn.Sequential, some of them recomputed in series."""
+    found: list[py.Statement] = [py.Assign(py.Var("layers"), code("list(self)"))]
+    done = 0
+    for start, end in series:
+        if start == done + 1:
+            found.append(py.Assign(x, code(f"layers[{done}]({{0}})", x)))
+        elif start > done:
+            found.append(each_layer(x, code(f"layers[{done or ''}:{start}]")))
+        found.append(py.Assign(x, call(IN_SERIES, x, py.Star(code(f"layers[{start or ''}:{end}]")))))
+        done = end
+    return [*found, each_layer(x, code(f"layers[{done}:]"))]
 
 
 def method(plan: Plan, inputs: Sequence[str], result: py.Expr, body: list[py.Statement]) -> py.Function:
@@ -114,7 +138,7 @@ class Forward:
     def updates(self, call: flows.Call) -> frozenset[str]:
         """The shared members whose statistics a call updates."""
         graph = self.file.graph
-        steps = [step for leaf in leaves([call.leaf], inside=True) for step in leaf.steps]
+        steps = [step for leaf in leaves(call.leaves, inside=True) for step in leaf.steps]
         calls = [(step.name, step.member.call) for step in steps if isinstance(step.member, Reference)]
         nodes = ((name, [shared] if isinstance(shared, Node) else [*shared.nodes()]) for name, shared in calls)
         return frozenset(name for name, inside in nodes if any(map(graph.keeps_statistics, inside)))
@@ -175,8 +199,9 @@ class Forward:
         return found
 
     def variable_label(self, call: flows.Call) -> str | None:
-        step = call.leaf.steps[0]
-        if not is_labelled(step) or any(s.name != step.name for s in call.leaf.steps):
+        steps = call.leaves[-1].steps
+        step = steps[0]
+        if not is_labelled(step) or any(s.name != step.name for s in steps):
             return None
         name = step.name
         free = name.isidentifier() and name.isascii() and not name.startswith("_")
@@ -186,6 +211,8 @@ class Forward:
 
     def call(self, call: flows.Call, operands: Sequence[py.Expr]) -> py.Expr:
         """The call of a member or function."""
+        if call.leaf.steps[0].series is not None:
+            return py.Call(py.Var(IN_SERIES), (*operands, *map(self.access, call.leaves)))
         leaf = self.declared(call.leaf) if call.leaf.steps[0].calls else call.leaf
         planned = self.plan.made[leaf]
         form = planned.form

@@ -17,9 +17,10 @@ FILLED = '''def filled(module: nn.Module, frozen: bool = False, **numbers: list[
     return module'''
 
 COUNTED_BEFORE = '''@contextmanager
-def counted_before(module: nn.Module) -> Iterator[None]:
+def counted_before(*parts: Any) -> Iterator[None]:
     """Lets what runs again count statistics into copies, which are dropped."""
-    kept = [(m, *b) for m in module.modules() for b in m.named_buffers(recurse=False)]
+    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    kept = [(m, *b) for m in modules for b in m.named_buffers(recurse=False)]
     for owner, name, buffer in kept:
         setattr(owner, name, buffer.clone())
     try:
@@ -28,18 +29,23 @@ def counted_before(module: nn.Module) -> Iterator[None]:
         for owner, name, buffer in kept:
             setattr(owner, name, buffer)'''
 
-FROM_BEFORE = '''def copied_buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+FROM_BEFORE = '''def buffers_of(*parts: Any) -> list[tuple[nn.Module, str, Tensor]]:
+    """All buffers of modules, with their owners."""
+    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    return [(m, *b) for m in modules for b in m.named_buffers(recurse=False)]
+
+
+def copied_buffers(*parts: Any) -> list[tuple[nn.Module, str, Tensor]]:
     """Copies of all buffers as they are now."""
-    modules = list(module.modules())
-    return [(m, n, b.clone()) for m in modules for n, b in m.named_buffers(recurse=False)]
+    return [(owner, name, buffer.clone()) for owner, name, buffer in buffers_of(*parts)]
 
 
 @contextmanager
 def with_buffers(
-    module: nn.Module, before: list[tuple[nn.Module, str, Tensor]]
+    before: list[tuple[nn.Module, str, Tensor]], *parts: Any
 ) -> Iterator[None]:
     """Lets what runs again see the buffers that it saw at first, in copies that are dropped."""
-    kept = [(m, *b) for m in module.modules() for b in m.named_buffers(recurse=False)]
+    kept = buffers_of(*parts)
     for owner, name, buffer in before:
         setattr(owner, name, buffer)
     try:
@@ -48,35 +54,41 @@ def with_buffers(
         for owner, name, buffer in kept:
             setattr(owner, name, buffer)'''
 
-RECOMPUTED = '''def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A `forward` that keeps its inputs alone and runs again in the backward pass."""
+RECOMPUTED = '''def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that keeps its inputs alone and runs again in the backward pass."""
 
-    @wraps(forward)
-    def run(self: nn.Module, *inputs: Tensor) -> Any:
+    @wraps(function)
+    def run(*inputs: Any) -> Any:
         if not torch.is_grad_enabled() or torch.compiler.is_exporting():
-            return forward(self, *inputs)
-        return checkpoint(forward, self, *inputs, use_reentrant=False)
+            return function(*inputs)
+        return checkpoint(function, *inputs, use_reentrant=False)
 
     return run'''
 
 COUNTING_ONCE = """        if not torch.compiler.is_compiling():  # compiled, it counts once by itself
             return checkpoint(
-                forward,
-                self,
+                function,
                 *inputs,
                 use_reentrant=False,
-                context_fn=lambda: (nullcontext(), counted_before(self)),
+                context_fn=lambda: (nullcontext(), counted_before(*inputs)),
             )
         return checkpoint("""
 
+IN_SERIES = '''@recomputed
+def recomputed_layers(x: Tensor, *layers: nn.Module) -> Any:
+    """What layers give one after the other; the backward pass runs them again."""
+    for layer in layers:
+        x = layer(x)
+    return x'''
+
 
 def recomputing(counts: bool, outside: bool) -> str:
-    """The decorator of a `forward` that runs again in the backward pass.
+    """The decorator of a function that runs again in the backward pass.
 
     `counts`: batchnorms run in it; `outside`: so does code from outside, whose results may depend on its buffers.
     """
     if outside:
-        counting = COUNTING_ONCE.replace("counted_before(self)", "with_buffers(self, copied_buffers(self))")
+        counting = COUNTING_ONCE.replace("counted_before(*inputs)", "with_buffers(copied_buffers(*inputs), *inputs)")
         return f"{FROM_BEFORE}\n\n\n{RECOMPUTED.replace('        return checkpoint(', counting)}"
     if not counts:
         return RECOMPUTED

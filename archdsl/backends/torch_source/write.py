@@ -10,9 +10,10 @@ from archdsl.backends.python.tree import joined, name
 from archdsl.backends.torch_source.constructor import SUPER, Constructor
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.forward import forward
-from archdsl.backends.torch_source.helpers import recomputing
+from archdsl.backends.torch_source.helpers import IN_SERIES, recomputing
 from archdsl.backends.torch_source.plan import Plan
-from archdsl.graph import Graph, Scope
+from archdsl.graph import Graph
+from archdsl.graph.series import Part
 
 SPATIAL = (2, 3)
 """How many sizes a kernel has, in images and in volumes."""
@@ -24,10 +25,8 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     made.run()
     method = forward(made)
     body = made.finish()
-    if plan.cells[0].recomputed:
-        scopes = file.recompute.scopes
-        outside = file.beside.outside or any(node.operation.outside() for scope in scopes for node in scope.nodes())
-        file.helper(recomputing(file.beside.counts or counts(file.graph, scopes), outside))
+    if plan.cells[0].recomputed or plan.cells[0].recomputes:
+        recompute(file, in_series=plan.cells[0].recomputes)
     if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
         body.append(py.Do(code("self.eval()")))
     parts: list[py.Statement] = [py.Doc(plan.doc)] if plan.doc else []
@@ -38,9 +37,18 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     return py.Class(file.names[plan], name(base), parts)
 
 
-def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
-    """Whether something in these scopes keeps statistics of what it has seen in training, or may do so."""
-    return any(graph.keeps_statistics(node) for scope in scopes for node in scope.nodes())
+def recompute(file: File, in_series: bool) -> None:
+    """Gives a file the functions by which parts of it are recomputed."""
+    parts = file.recompute.parts
+    outside = file.beside.outside or any(node.operation.outside() for part in parts for node in part.nodes())
+    file.helper(recomputing(file.beside.counts or counts(file.graph, parts), outside))
+    if in_series:
+        file.helper(IN_SERIES)
+
+
+def counts(graph: Graph, parts: Iterable[Part]) -> bool:
+    """Whether something in these parts keeps statistics of what it has seen in training, or may do so."""
+    return any(graph.keeps_statistics(node) for part in parts for node in part.nodes())
 
 
 def parameters(made: Constructor) -> list[py.Parameter]:

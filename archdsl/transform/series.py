@@ -1,0 +1,109 @@
+"""The layers in series that can be recomputed together: from behind a costly one, up to another one.
+
+What a costly layer takes is recomputed then, and what it gives is stored: a recomputation stops before it computes that
+again. So the tensors between the costly layers need no memory, and cost little time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from archdsl.analysis.layout import Layout
+from archdsl.dims import Dim, free_sizes
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph.series import Series, flows_into, flows_out_of
+from archdsl.ops.forms import ModuleForm
+
+COSTLY = 3
+"""The most costly layers that are recomputed together."""
+
+
+def series(graph: Graph, layout: Layout) -> Iterator[Series]:
+    """All series that are worth a try. `layout` says where the built module moves axes, which no series does."""
+    found = _Finder(graph, layout)
+    for scope in graph.root.scopes():
+        for row in found.longest(scope):
+            # All of a block is a part by itself.
+            yield from (s for s in cuts(row) if len(s.members) < len(scope.members))
+
+
+def cuts(row: Sequence[Node | Scope]) -> Iterator[Series]:
+    """The parts of a longest series that begin behind a costly member, and end with or before one."""
+    costly = [i for i, member in enumerate(row) if _is_costly(member)]
+    starts = sorted({0, *(i + 1 for i in costly)} - {len(row)})
+    ends = sorted({len(row), *(i + 1 for i in costly), *(i for i in costly if isinstance(row[i], Scope))})
+    for start in starts:
+        for end in ends:
+            inside = sum(start <= i < end for i in costly)
+            if start < end and inside <= COSTLY and inside < end - start:
+                yield Series(tuple(row[start:end]))
+
+
+def _is_costly(member: Node | Scope) -> bool:
+    return isinstance(member, Scope) or (member.operation.is_weighted and member.operation.saves_first)
+
+
+@dataclass(slots=True, eq=False)
+class _Finder:
+    graph: Graph
+    layout: Layout
+    readers: dict[Tensor, list[int]] = field(default_factory=dict)
+    """The ids of the nodes that read a tensor; -1 for an output."""
+    sizes: set[tuple[Dim, ...]] = field(default_factory=set)
+    """The sizes that the built module looks up in any tensor that has them."""
+    of_training: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for node in self.graph.nodes():
+            for tensor in node.inputs:
+                self.readers.setdefault(tensor, []).append(node.id)
+            self.sizes.update([wanted] if (wanted := self.wanted(node)) else [])
+        for output in self.graph.outputs:
+            self.readers.setdefault(output.tensor, []).append(-1)
+        self.of_training = {node.id for node in self.graph.of_training()}
+
+    def wanted(self, node: Node) -> tuple[Dim, ...]:
+        """The size that a node looks up, if it does."""
+        found = node.operation.sized(self.graph.shapes(node.inputs), node.shapes)
+        return tuple(found) if free_sizes(*found) else ()
+
+    def longest(self, scope: Scope) -> Iterator[list[Node | Scope]]:
+        """The longest series of a scope's members."""
+        row: list[Node | Scope] = []
+        for member in scope.members:
+            if not self.fits(member):
+                yield from [row] if row else []
+                row = []
+            elif row and not self.feeds(row[-1], member):
+                yield row
+                row = [member]
+            else:
+                row.append(member)
+        yield from [row] if row else []
+
+    def fits(self, member: Node | Scope) -> bool:
+        """Whether the built module can call a member with one tensor, and gets one."""
+        if member.use is not None or member.again or "." in member.name:
+            return False
+        if isinstance(member, Scope):
+            nodes = list(member.nodes())
+            return len(member.inflow()) == len(member.outputs) == 1 and not any(map(self.is_bound, nodes))
+        if member.operation.is_input or self.is_bound(member) or len(member.inputs) != 1 or len(member.shapes) != 1:
+            return False
+        form = member.operation.torch(self.graph.shapes(member.inputs), member.shapes)
+        return isinstance(form, ModuleForm) and form.method is None
+
+    def is_bound(self, node: Node) -> bool:
+        """Whether a node needs more than its module: a size from elsewhere, or that the network trains."""
+        return node.id in self.of_training or bool(self.wanted(node))
+
+    def feeds(self, first: Node | Scope, then: Node | Scope) -> bool:
+        """Whether a member takes what another one gives, and nothing else does, which moves no axes."""
+        tensor = flows_out_of(first)
+        inside = {then.id} if isinstance(then, Node) else {node.id for node in then.nodes()}
+        if flows_into(then) != [tensor] or not inside.issuperset(self.readers.get(tensor, ())):
+            return False
+        scope = first.scope if isinstance(first, Node) else first.parent
+        moved = (scope, first, tensor) in self.layout.after or (scope, then, tensor) in self.layout.before
+        return not moved and self.graph.shape(tensor)[1:] not in self.sizes
