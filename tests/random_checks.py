@@ -16,14 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from archdsl.analysis.layout import Layout
 from archdsl.backends.torch_source import Plainness, write_module
 from archdsl.common.choices import MODES
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Node
+from archdsl.graph.series import Series
 from archdsl.ops.base import Weight
 from archdsl.proof import prove
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import Recompute, recompute
+from archdsl.transform.series import series
 from tests import modules
 from tests.interpreter import Interpreter
 from tests.modules import module_of
@@ -272,6 +275,22 @@ class Held:
         outer = frozenset(s for s in scopes if not any(o in scopes for o in list(s.calls())[1:]))
         if outer:
             yield "some blocks", Recompute(outer)
+        outer = frozenset(s for s in outer if random.random() < 0.3)
+        found = self.layers_in_series(random, {node.id for s in outer for node in s.nodes()})
+        if found:
+            yield "layers in series", Recompute(outer, series=found)
+
+    def layers_in_series(self, random: Random, taken: set[int]) -> frozenset[Series]:
+        """Some of the series that do not overlap each other, or the nodes `taken`."""
+        every = list(series(self.graph, Layout.of(self.graph)))
+        random.shuffle(every)
+        found: list[Series] = []
+        for row in every:
+            inside = {node.id for node in row.nodes()}
+            if taken.isdisjoint(inside) and random.random() < 0.8:
+                found.append(row)
+                taken |= inside
+        return frozenset(found)
 
     @contextmanager
     def form(self, name: str) -> Iterator[None]:

@@ -1,10 +1,10 @@
 """The form for training that fits a memory budget at the least extra time.
 
 What is stored and what is computed again is chosen over the whole network. A candidate is a call of a block, a labelled
-body, layers in series, or a chain of dense connections. Simulated alone, each shows how much memory it saves behind
-it, and how much a step holds while it runs again. The peak is a maximum over moments, and at a moment counts what the
-candidates before it save. So a dynamic program over the order of the nodes keeps, at each place, the best work for
-each amount saved so far; candidates nest, and it takes one of them or goes inside. What it finds is simulated as a
+body, layers in series, or a chain of dense connections. A simulation of the plain form shows how much memory each saves
+behind it, and how much a step holds while it runs again. The peak is a maximum over moments, and at a moment counts
+what the candidates before it save. So a dynamic program over the order of the nodes keeps, at each place, the best work
+for each amount saved so far; candidates nest, and it takes one of them or goes inside. What it finds is simulated as a
 whole; where candidates act on each other, the budget of the program is moved until the simulated peak fits.
 
 Compare Jain et al., Checkmate, 2019 (arXiv:1910.02653), and Zhao et al., Rockmate, 2023 (arXiv:2307.01236).
@@ -12,18 +12,19 @@ Compare Jain et al., Checkmate, 2019 (arXiv:1910.02653), and Zhao et al., Rockma
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from archdsl.analysis.layout import Layout
-from archdsl.analysis.ledger import Profile
+from archdsl.analysis.ledger import Ledger, Profile
 from archdsl.analysis.simulation import Simulation
-from archdsl.analysis.training import rerun, train
+from archdsl.analysis.training import Step, rerun, train
 from archdsl.analysis.works import node_works
 from archdsl.common.choices import OPTIMIZERS, Budget
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
-from archdsl.graph import Graph, Node
+from archdsl.graph import Graph, Tensor
 from archdsl.graph.series import Part, Series
 from archdsl.transform.recompute import NOTHING, Recompute, as_run, dense_chains
 from archdsl.transform.series import series
@@ -103,6 +104,36 @@ def _too_large(graph: Graph, budget: Budget, search: Search) -> SpecError:
         needs += f" ({least:,} bytes), and recomputing blocks or labelled bodies does not reduce this"
     help = f"{needs}; {bytes_text(held)} are weights, their gradients and the optimizer's state"
     return SpecError([Diagnostic("E0607", message, help=help)])
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What the plain form holds between its passes."""
+
+    simulation: Simulation
+    batch: int
+    step: Step
+
+    @staticmethod
+    def of(simulation: Simulation, batch: int) -> Between:
+        simulation.recompute = ()
+        made = Step(simulation, Ledger(simulation.weights), simulation.buffers(training=True))
+        made.forward()
+        return Between(simulation, batch, made)
+
+    def bytes(self, tensor: Tensor) -> int:
+        """The bytes of a tensor for the whole batch."""
+        sample, fixed = self.simulation.room(tensor)
+        return fixed + self.batch * sample
+
+    def saved(self, part: Part) -> int:
+        """The bytes that are not held any more if a part runs again."""
+        kept = Counter(b for node in part.nodes() for b in self.step.kept.get(node.id, ()))
+        holders, sizes = self.step.ledger.holders, self.step.ledger.sizes
+        entering = {self.step.buffers[tensor] for tensor in part.inflow()}
+        gone = [sizes[b] for b, count in kept.items() if count == holders[b] and b not in entering]
+        new = sum(self.bytes(b) for b in entering if not holders[b])
+        return sum(fixed + self.batch * sample for fixed, sample in gone) - new
 
 
 @dataclass(eq=False)
@@ -218,14 +249,12 @@ class Search:
             for found in candidate.again.series:
                 places.setdefault(place(found), []).append(found)
         chosen = {key: plan.again.series.intersection(found) for key, found in places.items()}
-        for key in sorted(chosen, key=lambda k: -len(chosen[k])):
+        for key in sorted((k for k in chosen if chosen[k]), key=lambda k: -len(chosen[k])):
             taken = {node.id for part in plan.again.parts for node in part.nodes()}
-            more = [s for s in places[key] if taken.isdisjoint(node.id for node in s.nodes())]
-            changes = [frozenset(more)] if chosen[key] and more else []
-            for series in changes:
-                other = self.plan(replace(plan.again, series=plan.again.series | series))
-                if other.peak <= limit and other.time <= most:
-                    plan = other
+            more = {s for s in places[key] if taken.isdisjoint(node.id for node in s.nodes())}
+            other = self.plan(replace(plan.again, series=plan.again.series | more))
+            if other.peak <= limit and other.time <= most:
+                plan = other
         for key in sorted(chosen, key=lambda k: len(chosen[k])):
             rest = plan.again.series.difference(places[key])
             if rest != plan.again.series:
@@ -237,30 +266,35 @@ class Search:
     # ------------------------------------------------------------ candidates
 
     def found(self) -> Iterator[Candidate]:
+        held = Between.of(self.run, self.budget.batch)
         for scope in self.graph.root.scopes():
             shared = any(s.use is not None or s.again for s in scope.calls())
-            if scope.kind != "model" and not shared and (nodes := list(scope.nodes())):
-                yield from self.candidate(Recompute(frozenset((scope,))), nodes)
+            if scope.kind != "model" and not shared and any(True for _ in scope.nodes()):
+                yield from self.candidate(Recompute(frozenset((scope,))), held.saved(scope))
         for part in series(self.graph, Layout.of(self.graph)):
-            yield from self.candidate(Recompute(series=frozenset((part,))), list(part.nodes()))
+            yield from self.candidate(Recompute(series=frozenset((part,))), held.saved(part))
         for again in dense_chains(self.graph):
-            nodes = [*again.grown, *(n for s in again.scopes for n in s.nodes())]
-            yield from self.candidate(again, nodes)
+            yield from self.dense(again)
 
-    def candidate(self, again: Recompute, nodes: Sequence[Node]) -> Iterator[Candidate]:
-        """It as a candidate, if it saves anything."""
+    def candidate(self, again: Recompute, saved: int) -> Iterator[Candidate]:
+        """A part as a candidate, if it saves anything. While it runs, what the plain form holds is there."""
+        nodes = [n for part in again.parts for n in part.nodes()]
+        start, end = nodes[0].id, nodes[-1].id + 1
+        if saved > 0:
+            most = max(self.base.get(i, 0) for i in range(start, end))
+            yield Candidate(again, start, end, saved, most, self.work(again))
+
+    def dense(self, again: Recompute) -> Iterator[Candidate]:
+        """Dense connections as a candidate, simulated since they run as another graph."""
+        nodes = [*again.grown, *(n for s in again.scopes for n in s.nodes())]
         start, end = min(n.id for n in nodes), max(n.id for n in nodes) + 1
         profile = self.profile(again)
         saved = self.base[None] - profile[None]
-        if saved <= 0:
-            return
-        if again.grown:  # the nodes have other numbers
+        if saved > 0:
             graph, _ = as_run(self.graph, again)
             paths = {n.path for n in nodes}
-            inside = [profile.get(n.id, 0) for n in graph.nodes() if n.path in paths]
-        else:
-            inside = [profile.get(i, 0) for i in range(start, end)]
-        yield Candidate(again, start, end, saved, max(inside), self.work(again))
+            most = max(profile.get(n.id, 0) for n in graph.nodes() if n.path in paths)
+            yield Candidate(again, start, end, saved, most, self.work(again))
 
     # ------------------------------------------------------------ the dynamic program
 

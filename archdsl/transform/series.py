@@ -23,6 +23,8 @@ def series(graph: Graph, layout: Layout) -> Iterator[Series]:
     """All series that are worth a try. `layout` says where the built module moves axes, which no series does."""
     found = _Finder(graph, layout)
     for scope in graph.root.scopes():
+        if any(s.use is not None or s.again for s in scope.calls()):
+            continue  # the calls of what is shared would have to be alike
         for row in found.longest(scope):
             # All of a block is a part by itself.
             yield from (s for s in cuts(row) if len(s.members) < len(scope.members))

@@ -19,7 +19,8 @@ FILLED = '''def filled(module: nn.Module, frozen: bool = False, **numbers: list[
 COUNTED_BEFORE = '''@contextmanager
 def counted_before(*parts: Any) -> Iterator[None]:
     """Lets what runs again count statistics into copies, which are dropped."""
-    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    owners = [part for part in parts if isinstance(part, nn.Module)]
+    modules = [module for owner in owners for module in owner.modules()]
     kept = [(m, *b) for m in modules for b in m.named_buffers(recurse=False)]
     for owner, name, buffer in kept:
         setattr(owner, name, buffer.clone())
@@ -31,7 +32,8 @@ def counted_before(*parts: Any) -> Iterator[None]:
 
 FROM_BEFORE = '''def buffers_of(*parts: Any) -> list[tuple[nn.Module, str, Tensor]]:
     """All buffers of modules, with their owners."""
-    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    owners = [part for part in parts if isinstance(part, nn.Module)]
+    modules = [module for owner in owners for module in owner.modules()]
     return [(m, *b) for m in modules for b in m.named_buffers(recurse=False)]
 
 
