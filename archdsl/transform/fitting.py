@@ -31,6 +31,8 @@ from archdsl.transform.series import series
 
 STEPS = 500
 """Amounts of memory that the dynamic program distinguishes, between none saved and all."""
+LITTLE = 10_000
+"""A part that saves no more than the whole divided by this is no candidate: the statistics of a batchnorm, say."""
 TRIES = 6
 """How often the budget of the dynamic program is moved."""
 ALIKE = 0.005
@@ -277,10 +279,10 @@ class Search:
             yield from self.dense(again)
 
     def candidate(self, again: Recompute, saved: int) -> Iterator[Candidate]:
-        """A part as a candidate, if it saves anything. While it runs, what the plain form holds is there."""
+        """A part as a candidate, if it saves enough. While it runs, what the plain form holds is there."""
         nodes = [n for part in again.parts for n in part.nodes()]
         start, end = nodes[0].id, nodes[-1].id + 1
-        if saved > 0:
+        if saved > self.base[None] // LITTLE:
             most = max(self.base.get(i, 0) for i in range(start, end))
             yield Candidate(again, start, end, saved, most, self.work(again))
 

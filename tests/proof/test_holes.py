@@ -7,6 +7,8 @@ import re
 import pytest
 from torch import nn
 
+from archdsl.analysis.layout import Layout
+from archdsl.backends.torch_source import write_module
 from archdsl.compiler import prove_build
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, verifying
@@ -14,7 +16,8 @@ from archdsl.ops.align import Align
 from archdsl.proof import Unproved, prove
 from archdsl.proof.layers import LAYERS
 from archdsl.transform.inference import for_inference
-from archdsl.transform.recompute import recompute
+from archdsl.transform.recompute import Recompute, recompute
+from archdsl.transform.series import series
 from tests.helpers import graph_of, net_text
 from tests.proof.networks import NETWORKS
 
@@ -285,6 +288,38 @@ RECOMPUTED = {
 def test_a_wrong_recomputation_is_refused(name: str) -> None:
     old, new = RECOMPUTED[name]
     refused(graph_of(NETWORKS["dense"]), old, new, recompute="blocks")
+
+
+IN_SERIES = {
+    "not recomputed": ("@recomputed\ndef recomputed_layers", "def recomputed_layers"),
+    "not these": ("recomputed_layers(y, self.norm2, self.relu, self.conv3)", "self.conv3(self.relu(self.norm2(y)))"),
+    "more than these": (
+        "recomputed_layers(self.conv1(x), self.norm1, self.relu, self.conv2)",
+        "recomputed_layers(x, self.conv1, self.norm1, self.relu, self.conv2)",
+    ),
+    "others": ("recomputed_layers(y, self.norm2", "recomputed_layers(y, self.norm1"),
+    "not all": ("    for layer in layers:\n        x = layer(x)", "    for layer in layers[1:]:\n        x = layer(x)"),
+    "statistics counted twice": ("counted_before(*inputs))", "nullcontext())"),
+    "statistics of some": ("[part for part in parts if", "[part for part in parts[:1] if"),
+    "overwritten": ("        x = layer(x)\n    return x", "        x = layer(x)\n    x += 1\n    return x"),
+}
+
+
+@pytest.mark.parametrize("name", IN_SERIES)
+def test_layers_wrongly_recomputed_in_series_are_refused(name: str) -> None:
+    body = """
+        conv1: conv(4, 3) -> norm1: batchnorm -> relu -> conv2: conv(4, 3) -> norm2: batchnorm -> relu
+        conv3: conv(4, 3)
+    """
+    graph = net(f"conv(4, 3)\n residual {{ {body} }}")
+    found = {s.path: s for s in series(graph, Layout.of(graph))}
+    again = Recompute(series=frozenset((found["norm1…conv2"], found["norm2…conv3"])))
+    text = write_module(graph, recompute=again)
+    prove(text, graph, recompute=again)
+    old, new = IN_SERIES[name]
+    assert old in text
+    with pytest.raises(Unproved):
+        prove(text.replace(old, new), graph, recompute=again)
 
 
 @pytest.mark.parametrize("name", HOLES)

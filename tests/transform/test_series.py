@@ -1,0 +1,166 @@
+"""Layers in series that are recomputed together: which there are, how they are written, what they compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from archdsl import build
+from archdsl.analysis.layout import Layout
+from archdsl.backends.torch_source import write_module
+from archdsl.built import execute
+from archdsl.common.choices import Budget
+from archdsl.graph import Graph
+from archdsl.graph.series import Series
+from archdsl.proof import prove
+from archdsl.transform.fitting import Search
+from archdsl.transform.recompute import NOTHING, Recompute
+from archdsl.transform.series import series
+from tests.helpers import graph_of, net_text
+from tests.modules import inputs
+from tests.ops.test_recomputed import Kernels
+from tests.transform.test_recompute import agrees, module
+
+BOTTLENECK = """
+    block bottleneck(width) {
+        residual {
+            conv1: conv(width / 4, 1) -> bn1: batchnorm -> relu
+            conv2: conv(width / 4, 3) -> bn2: batchnorm -> relu
+            conv3: conv(width, 1) -> bn3: batchnorm
+        } -> relu
+    }
+"""
+
+
+def paths(graph: Graph) -> list[str]:
+    return [s.path for s in series(graph, Layout.of(graph))]
+
+
+def taken(graph: Graph, *wanted: str) -> Recompute:
+    found = {s.path: s for s in series(graph, Layout.of(graph))}
+    return Recompute(series=frozenset(found[path] for path in wanted))
+
+
+def text_of(graph: Graph, again: Recompute) -> str:
+    """The file of a form, proved."""
+    text = write_module(graph, recompute=again)
+    prove(text, graph, recompute=again)
+    return text
+
+
+def test_begin_behind_what_is_costly_and_end_with_it() -> None:
+    assert paths(graph_of(net_text("block: bottleneck(4)", before=BOTTLENECK))) == [
+        "block.conv1…conv2",
+        "block.conv1…conv3",
+        "block.conv1…bn3",
+        "block.bn1…conv2",
+        "block.bn1…conv3",
+        "block.bn1…bn3",
+        "block.bn2…conv3",
+        "block.bn2…bn3",
+        "block.bn3",
+        "block.9",
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a: relu\n (a, tanh) -> add",  # read twice
+        "share c: relu\n c -> c -> flatten",  # shared
+        "flatten",  # a function, not a module
+    ],
+)
+def test_no_series(body: str) -> None:
+    found = {path for path in paths(graph_of(net_text(body))) if "…" in path}
+    assert not found
+
+
+def test_no_series_has_a_tensor_whose_size_another_layer_takes() -> None:
+    """The built module reads the size of a tensor, which would be inside a series otherwise."""
+    body = "conv(4, 3, stride = 2) -> a: batchnorm -> relu -> conv(4, 3, stride = 2)\n resize({}) -> relu"
+    fixed, free = (graph_of(net_text(body.format(size), "x[4, H = 16, W = 16]")) for size in ("[8, 8]", "a.size"))
+    assert "0…3" in paths(fixed) and "0…3" not in paths(free)
+
+
+def test_is_written_with_the_layers_of_a_block() -> None:
+    graph = graph_of(net_text("block: bottleneck(4)", before=BOTTLENECK))
+    text = text_of(graph, taken(graph, "block.bn1…conv2", "block.bn2…conv3"))
+    assert "y = recomputed_layers(self.conv1(x), self.bn1, self.relu, self.conv2)" in text
+    assert "y = recomputed_layers(y, self.bn2, self.relu, self.conv3)" in text
+
+
+def test_is_written_with_the_layers_of_a_sequence() -> None:
+    graph = graph_of(net_text("a: { conv(4, 3) -> batchnorm -> relu -> conv(4, 3) -> silu -> tanh -> gelu }"))
+    text = text_of(graph, taken(graph, "a.1…3"))
+    assert "input = layers[0](input)\n        input = recomputed_layers(input, *layers[1:4])" in text
+    assert "for layer in layers[4:]:" in text
+
+
+MIXED = """
+    block pair(width) { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm -> dropout(0.3) -> relu }
+    block down(width, count) {
+        conv(width, 1) -> maxpool(2)
+        repeat count { pair(width) }
+        if count > 1 { layernorm }
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "before"),
+    [
+        ("bottleneck(4) -> bottleneck(4)", BOTTLENECK),
+        ("down(6, 2) -> down(6, 1) -> linear(3) -> gelu -> linear(2)", MIXED),
+        ("conv(4, 3) -> relu -> conv(4, 3) -> silu -> dropout(0.5) -> conv(4, 3) -> batchnorm", ""),
+        ("linear(8) -> layernorm -> gelu -> linear(4) -> layernorm", ""),
+        ("repeat 3 { conv(4, 3) -> batchnorm -> relu }", ""),
+    ],
+)
+def test_computes_the_same(body: str, before: str) -> None:
+    """Every series by itself, and as many as do not overlap."""
+    graph = graph_of(net_text(body, before=before))
+    every = list(series(graph, Layout.of(graph)))
+    together: list[Series] = []
+    for row in every:
+        inside = {node.id for node in row.nodes()}
+        if all(inside.isdisjoint(node.id for node in other.nodes()) for other in together):
+            together.append(row)
+    assert len(together) > 1
+    for chosen in (together, *([row] for row in every)):
+        again = Recompute(series=frozenset(chosen))
+        text_of(graph, again)
+        agrees(graph, again)
+
+
+def test_does_not_compute_convolutions_again() -> None:
+    graph = graph_of(net_text("bottleneck(4) -> bottleneck(4)", before=BOTTLENECK))
+    again = taken(graph, "0.bn1…conv2", "0.bn2…conv3", "1.bn1…conv2")
+    counts = []
+    for form in (NOTHING, again):
+        model = module(graph, form)
+        result = model(*inputs(graph, dtype=torch.float32))
+        with Kernels() as kernels:
+            result.sum().backward()
+        counts.append(kernels.found)
+    assert "aten::convolution" not in counts[1]
+    assert len(counts[1]) > len(counts[0])
+
+
+def test_compiles_as_one_graph_and_exports() -> None:
+    graph = graph_of(net_text("bottleneck(4) -> conv(2, 1)", before=BOTTLENECK))
+    again = taken(graph, "0.bn1…conv2", "0.bn2…bn3")
+    given = inputs(graph, dtype=torch.float32)
+    made = execute(text_of(graph, again), "net")
+    model = made.Net()
+    seen = torch.compile(model, backend="aot_eager", fullgraph=True)(*given)
+    seen.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    exported = torch.export.export(model.eval(), tuple(given)).module()
+    torch.testing.assert_close(exported(*given), model(*given))
+
+
+def test_is_chosen_for_a_budget() -> None:
+    graph = graph_of(net_text("bottleneck(4) -> bottleneck(4)", "x[4, 64, 64]", BOTTLENECK))
+    half = Search(graph, Budget(0, 4, optimizer="sgd")).plain.peak * 3 // 4
+    assert "recomputed_layers(" in build(graph, memory=Budget(half, 4, optimizer="sgd"))
