@@ -26,7 +26,7 @@ from archdsl.ops.base import Weight
 from archdsl.proof import prove
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import Recompute, recompute
-from archdsl.transform.series import series
+from archdsl.transform.series import lighter, series
 from tests import modules
 from tests.interpreter import Interpreter
 from tests.modules import module_of
@@ -267,7 +267,9 @@ class Held:
         """What each mode computes again, and any of the calls of blocks."""
         for mode in MODES[1:] if self.levels is not None else ("dense",):
             with suppress(SpecError):  # the network has none such
-                yield mode, recompute(self.graph, mode)
+                yield mode, (dense := recompute(self.graph, mode))
+                for form in lighter(self.graph, dense) if mode == "dense" else ():
+                    yield "dense, in series", form
         random = Random(len(self.graph))
         blocks = [s for s in self.graph.root.scopes() if s.kind == "block"]
         paths = {s.path for s in blocks if not s.again and random.random() < 0.6}

@@ -16,6 +16,15 @@ class Series:
     members: tuple[Node | Scope, ...]
 
     @property
+    def scope(self) -> Scope:
+        """The scope whose members they are."""
+        first = self.members[0]
+        if isinstance(first, Node):
+            return first.scope
+        assert first.parent is not None
+        return first.parent
+
+    @property
     def path(self) -> str:
         """From the first to the last one: `layer1.0.bn1…conv2`."""
         first, last = self.members[0], self.members[-1]

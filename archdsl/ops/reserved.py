@@ -31,6 +31,7 @@ RESERVED = frozenset(
             "holder_of",
             "member",
             "recomputed",
+            "recomputed_features",
             "recomputed_layers",
             "with_buffers",
         ),

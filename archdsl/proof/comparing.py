@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Scope
+from archdsl.graph import Tensor as Edge
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
 from archdsl.proof.layers import Layer, forget
@@ -262,13 +263,24 @@ class Proof:
             return
         if not run.recomputed and not run.in_series and not self.recompute.parts:
             return
+        bodies = self.recompute.bodies
         self.paths = self.paths or {id(module): path[:-1] for path, module in model._named(True)}
         found = sorted(self.paths.get(id(module), "?") for module in run.recomputed)
         wanted = sorted(s.path for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes()))
-        ends = [(s.inflow()[0], s.outflow) for s in self.recompute.series]
-        rows = sorted(tuple(meaning.values[t.node][t.index][0].number for t in pair) for pair in ends)
-        if found != wanted or sorted(run.in_series) != rows:
+        rows = []
+        for series in self.recompute.series:
+            parts = [p for t in series.inflow() for p in (self.features(t) if series.scope in bodies else [t])]
+            numbers = [meaning.values[t.node][t.index][0].number for t in (*parts, series.outflow)]
+            rows.append((tuple(numbers[:-1]), numbers[-1]))
+        if found != wanted or sorted(run.in_series) != sorted(rows):
             raise Unproved("recomputes other parts than those chosen")
+
+    def features(self, tensor: Edge) -> list[Edge]:
+        """The features of a dense connection that a tensor consists of, or the tensor itself."""
+        node = self.graph.node(tensor)
+        if node not in self.recompute.grown:
+            return [tensor]
+        return [*self.features(node.inputs[0]), node.inputs[1]]
 
 
 def _in_mode(model: Module, training: bool) -> None:

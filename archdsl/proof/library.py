@@ -82,7 +82,7 @@ class Run:
     """Whether the model trains; statistics are updated only then."""
     recomputed: list[Module] = field(default_factory=list)
     """The modules whose forward runs again in the backward pass."""
-    in_series: list[tuple[int, int]] = field(default_factory=list)
+    in_series: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     """Of the layers in series that do, the terms that they take and give."""
     dims: list[FreeDim] = field(default_factory=list)
     """The sizes that `dynamic_shapes` leaves dynamic."""
@@ -196,7 +196,7 @@ class Library:
     def checkpoint(
         self,
         function: Callable[..., Any],
-        *inputs: Module | Tensor | None,
+        *inputs: Module | Tensor | tuple[Tensor, ...] | None,
         use_reentrant: bool,
         context_fn: Callable[[], tuple[Any, Any]] | None = None,
     ) -> Any:
@@ -207,7 +207,8 @@ class Library:
         if not isinstance(code, FunctionType) or set(code.__code__.co_freevars) - {"__class__"}:
             raise Unproved("recomputes a function that takes tensors from around it")
         modules = [x for x in inputs if isinstance(x, Module)]
-        tensors = [x for x in inputs if isinstance(x, Tensor)]  # what only training needs is None otherwise
+        given = [x for some in inputs for x in (some if isinstance(some, tuple) else (some,))]
+        tensors = [x for x in given if isinstance(x, Tensor)]  # what only training needs is None otherwise
         for tensor in tensors:
             tensor.read()
             tensor.storage.kept = "what is computed a second time from it"
@@ -217,11 +218,11 @@ class Library:
         drawn = len(table.drawn)
         buffers = [(m, dict(m._buffers)) for module in modules for m in module.modules() if m._buffers]
         with first:
-            given = function(*inputs)
+            result = function(*inputs)
         if isinstance(inputs[0], Module):
             self.run.recomputed.append(inputs[0])
         else:
-            self.run.in_series.append((tensors[0].read().number, given.read().number))
+            self.run.in_series.append((tuple([t.read().number for t in tensors]), result.read().number))
         if not self.run.state.get("compiling", False):  # under torch.compile, side effects happen once
             counts = len(self.run.recomputed), len(self.run.in_series)
             first_draws = table.rewind(drawn)  # the second run draws the same random numbers
@@ -233,7 +234,7 @@ class Library:
         for owner, kept in buffers:
             if any(owner._buffers[name] is not buffer for name, buffer in kept.items()):
                 raise Unproved("leaves the statistics of a recomputed part in copies")
-        return given
+        return result
 
 
 def _itself(function: object) -> object:

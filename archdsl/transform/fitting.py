@@ -24,10 +24,10 @@ from archdsl.analysis.works import node_works
 from archdsl.common.choices import OPTIMIZERS, Budget
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
-from archdsl.graph import Graph, Tensor
+from archdsl.graph import Graph, Scope, Tensor
 from archdsl.graph.series import Part, Series
 from archdsl.transform.recompute import NOTHING, Recompute, as_run, dense_chains
-from archdsl.transform.series import series
+from archdsl.transform.series import lighter, series
 
 STEPS = 500
 """Amounts of memory that the dynamic program distinguishes, between none saved and all."""
@@ -233,7 +233,7 @@ class Search:
 
     def pruned(self, plan: Plan, limit: int) -> Plan:
         """The form without parts that it does not need, the slowest first."""
-        for part in sorted(plan.again.parts - plan.again.bodies, key=lambda p: -self.work_of(p)):
+        for part in sorted(plan.again.parts - needed(plan.again), key=lambda p: -self.work_of(p)):
             again = plan.again
             without = self.plan(Recompute(again.scopes - {part}, again.grown, again.series - {part}))
             if without.peak <= limit:
@@ -247,8 +247,9 @@ class Search:
         """
         most = plan.time + ALIKE
         places: dict[object, list[Series]] = {}
+        needs = needed(plan.again)
         for candidate in self.candidates:
-            for found in candidate.again.series:
+            for found in candidate.again.series - needs if not candidate.again.grown else ():
                 places.setdefault(place(found), []).append(found)
         chosen = {key: plan.again.series.intersection(found) for key, found in places.items()}
         for key in sorted((k for k in chosen if chosen[k]), key=lambda k: -len(chosen[k])):
@@ -276,7 +277,8 @@ class Search:
         for part in series(self.graph, Layout.of(self.graph)):
             yield from self.candidate(Recompute(series=frozenset((part,))), held.saved(part))
         for again in dense_chains(self.graph):
-            yield from self.dense(again)
+            for form in (again, *lighter(self.graph, again)):
+                yield from self.dense(form)
 
     def candidate(self, again: Recompute, saved: int) -> Iterator[Candidate]:
         """A part as a candidate, if it saves enough. While it runs, what the plain form holds is there."""
@@ -288,7 +290,7 @@ class Search:
 
     def dense(self, again: Recompute) -> Iterator[Candidate]:
         """Dense connections as a candidate, simulated since they run as another graph."""
-        nodes = [*again.grown, *(n for s in again.scopes for n in s.nodes())]
+        nodes = [*again.grown, *(n for s in again.bodies for n in s.nodes())]
         start, end = min(n.id for n in nodes), max(n.id for n in nodes) + 1
         profile = self.profile(again)
         saved = self.base[None] - profile[None]
@@ -331,6 +333,12 @@ class Search:
             frozenset(n for again in chosen for n in again.grown),
             frozenset(s for again in chosen for s in again.series),
         )
+
+
+def needed(again: Recompute) -> frozenset[Part]:
+    """The parts in the bodies of dense connections that take the features one by one."""
+    bodies = again.bodies
+    return frozenset(p for p in again.parts if (p if isinstance(p, Scope) else p.scope) in bodies)
 
 
 def place(series: Series) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from archdsl.analysis.simulation import Simulation
 from archdsl.analysis.training import step
@@ -25,8 +26,8 @@ from archdsl.syntax import tree
 class Recompute:
     """The scopes and series that store only their inputs and run again in the backward pass; none is inside another.
 
-    `grown` are the concats of dense connections around such scopes: their outputs are not stored either, but
-    concatenated again wherever they are read.
+    `grown` are the concats of dense connections around such scopes, or around scopes that begin with such series:
+    their outputs are not stored either, but concatenated again wherever they are read.
     """
 
     scopes: frozenset[Scope] = frozenset()
@@ -42,7 +43,7 @@ class Recompute:
     def bodies(self) -> frozenset[Scope]:
         """The scopes that are bodies of dense connections in `grown`: they take the features one by one."""
         added = {node.inputs[1] for node in self.grown}
-        return frozenset(s for s in self.scopes if not added.isdisjoint(s.outputs))
+        return frozenset(s for s in self.scopes.union(s.scope for s in self.series) if not added.isdisjoint(s.outputs))
 
 
 NOTHING = Recompute()
@@ -202,8 +203,14 @@ class _Apart:
         # A connection that is put together in several places has one path in all of them.
         outputs = [replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs]
         graph = self.new.finish(old, self.resolve, outputs, paths=False)
-        series = (Series(tuple(self.copied(graph, m) for m in s.members)) for s in self.again.series)
+        series = map(partial(self.copied_series, graph), self.again.series)
         return graph, frozenset((*(self.new.scopes[s] for s in self.again.scopes), *series))
+
+    def copied_series(self, graph: Graph, series: Series) -> Series:
+        """Layers of the new graph, with the concat before them that was moved there."""
+        members = [self.copied(graph, member) for member in series.members]
+        moved = [self.whole[key] for t in series.inflow() if (key := (series.scope, t)) in self.whole]
+        return Series((*(graph.node(t) for t in moved), *members))
 
     def copied(self, graph: Graph, member: Node | Scope) -> Node | Scope:
         """A member of the old graph in the new one."""

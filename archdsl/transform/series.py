@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from archdsl.analysis.layout import Layout
+from archdsl.analysis.layout import FIRST, Layout
 from archdsl.dims import Dim, free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.series import Series, flows_into, flows_out_of
 from archdsl.ops.forms import ModuleForm
+from archdsl.transform.recompute import Recompute
 
 COSTLY = 3
 """The most costly layers that are recomputed together."""
@@ -28,6 +29,29 @@ def series(graph: Graph, layout: Layout) -> Iterator[Series]:
         for row in found.longest(scope):
             # All of a block is a part by itself.
             yield from (s for s in cuts(row) if len(s.members) < len(scope.members))
+
+
+def lighter(graph: Graph, dense: Recompute) -> Iterator[Recompute]:
+    """Dense connections of which the bodies run again without what is costly, all of each or what takes the features.
+
+    Pleiss et al., Memory-efficient implementation of DenseNets, 2017 (arXiv:1707.06990).
+    """
+    found = _Finder(graph, FIRST)
+    pieces = {body: [s for row in found.longest(body) for s in between(row)] for body in dense.scopes}
+    if any(not found or found[0].members[0] is not body.members[0] for body, found in pieces.items()):
+        return
+    yield Recompute(grown=dense.grown, series=frozenset(found[0] for found in pieces.values()))
+    yield Recompute(grown=dense.grown, series=frozenset(s for found in pieces.values() for s in found))
+
+
+def between(row: Sequence[Node | Scope]) -> Iterator[Series]:
+    """A longest series cut behind every costly member."""
+    start = 0
+    for i, member in enumerate(row):
+        if _is_costly(member) or i + 1 == len(row):
+            if i > start or not _is_costly(member):
+                yield Series(tuple(row[start : i + 1]))
+            start = i + 1
 
 
 def cuts(row: Sequence[Node | Scope]) -> Iterator[Series]:

@@ -14,8 +14,8 @@ from archdsl.graph import Graph
 from archdsl.graph.series import Series
 from archdsl.proof import prove
 from archdsl.transform.fitting import Search
-from archdsl.transform.recompute import NOTHING, Recompute
-from archdsl.transform.series import series
+from archdsl.transform.recompute import NOTHING, Recompute, recompute
+from archdsl.transform.series import lighter, series
 from tests.helpers import graph_of, net_text
 from tests.modules import inputs
 from tests.ops.test_recomputed import Kernels
@@ -94,7 +94,9 @@ def test_is_written_with_the_layers_of_a_sequence() -> None:
     graph = graph_of(net_text("a: { conv(4, 3) -> batchnorm -> relu -> conv(4, 3) -> silu -> tanh -> gelu }"))
     text = text_of(graph, taken(graph, "a.1…3"))
     assert "input = layers[0](input)\n        input = recomputed_layers(input, *layers[1:4])" in text
-    assert "for layer in layers[4:]:" in text
+    assert "        for layer in layers[4:7]:\n            input = layer(input)" in text
+    text = text_of(graph, taken(graph, "a.0…3", "a.4…6"))
+    assert "*layers[:4])\n        input = recomputed_layers(input, *layers[4:7])\n        return input" in text
 
 
 MIXED = """
@@ -131,6 +133,35 @@ def test_computes_the_same(body: str, before: str) -> None:
         again = Recompute(series=frozenset(chosen))
         text_of(graph, again)
         agrees(graph, again)
+
+
+DENSE = """
+    block layer(width) {
+        batchnorm -> relu -> conv(2 * width, 1)
+        batchnorm -> relu -> conv(width, 3) -> dropout(0.2)
+    }
+    block stage(count) { for i in 1..=count { dense { "layer{i}": layer(3) } } }
+"""
+
+
+def test_features_of_dense_connections_are_put_together_again() -> None:
+    graph = graph_of(net_text("stage(3) -> conv(4, 1) -> stage(2) -> relu", before=DENSE))
+    first, every = lighter(graph, recompute(graph, "dense"))
+    text = text_of(graph, first)
+    assert "def forward(self, *features: Tensor) -> Tensor:" in text
+    assert "x = recomputed_features(features, *layers[:3])" in text
+    assert "recomputed_layers(x, *layers[3:6])" in text_of(graph, every)
+    for again in (first, every):
+        agrees(graph, again)
+
+
+@pytest.mark.parametrize("body", ["conv(3, 3) -> relu", "{ tanh } -> conv(3, 3)"])
+def test_bodies_that_begin_with_what_is_costly_run_again_as_a_whole(body: str) -> None:
+    graph = graph_of(net_text("repeat 2 { dense { layer } }", before=f"block layer {{ {body} }}"))
+    found = list(lighter(graph, recompute(graph, "dense")))
+    for again in found:
+        agrees(graph, again)
+    assert bool(found) is not body.startswith("conv")
 
 
 def test_does_not_compute_convolutions_again() -> None:

@@ -213,15 +213,15 @@ def cells(graph: Graph, recompute: Recompute = NOTHING) -> list[Cell]:
     repeats.gather(outflow)
     found: dict[Scope, Cell] = {}
     syntaxes: dict[object, Syntax] = {}
-    scopes = [scope for scope in graph.root.scopes() if not scope.again]
+    scopes, bodies = [scope for scope in graph.root.scopes() if not scope.again], recompute.bodies
     for scope in scopes:
         key, body = _body(scope, found)
         if key not in syntaxes:
             syntaxes[key] = Syntax.of(body)
         cell = Cell(scope, key, syntaxes[key], found[scope.parent] if scope.parent is not None else None)
-        if scope in recompute.scopes:
-            cell.recomputed, cell.grows = True, scope in recompute.bodies
-            cell.key = ("recomputed", cell.grows, key)
+        cell.recomputed, cell.grows = scope in recompute.scopes, scope in bodies
+        if cell.recomputed or cell.grows:
+            cell.key = ("recomputed", cell.recomputed, cell.grows, key)
         found[scope] = cell
     forms: dict[object, TorchForm] = {}
     for scope in reversed(scopes):

@@ -90,6 +90,7 @@ class Classifier:
         if (
             first.scope.kind == "model"
             or first.recomputed
+            or first.grows
             or any(c.recomputes for c in calls)
             or first.key in self.passed
             or not all(c.chain for c in calls)

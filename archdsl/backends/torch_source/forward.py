@@ -14,7 +14,6 @@ from archdsl.backends.torch_source import flow as flows
 from archdsl.backends.torch_source import statements as drafts
 from archdsl.backends.torch_source.cells import Cell, Reference
 from archdsl.backends.torch_source.checks import check_calls
-from archdsl.backends.torch_source.classes import in_series
 from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.emitter import Emitter
 from archdsl.backends.torch_source.file import File
@@ -24,14 +23,19 @@ from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
 from archdsl.backends.torch_source.scope import loop_head
+from archdsl.backends.torch_source.sequences import (
+    IN_SERIES,
+    OF_FEATURES,
+    TENSOR,
+    features_line,
+    method,
+    of_sequence,
+    recomputes_features,
+)
 from archdsl.backends.torch_source.statements import Copy, Each, Release, Training, When
 from archdsl.backends.torch_source.variables import Composer, Layout
 from archdsl.graph import Node, Tensor
 from archdsl.ops.forms import FunctionForm, ParameterForm
-
-TENSOR = py.Var("Tensor")
-IN_SERIES = "recomputed_layers"
-"""The function that recomputes layers in series."""
 
 
 def forward(made: Constructor) -> py.Function | None:
@@ -40,48 +44,6 @@ def forward(made: Constructor) -> py.Function | None:
         return of_sequence(made)
     flow = replace(made.plan.flow, actions=flows.in_series(made.plan.flow.actions))
     return Forward(made.file, made.plan, made.is_model, made, flow).run()
-
-
-def of_sequence(made: Constructor) -> py.Function | None:
-    """The `forward` of a class that is an nn.Sequential, where it has to check its input, or runs again."""
-    checks = check_calls(made.file.checks, ["input"]) if made.is_model else []
-    parts = features_line(made.file, made.plan, "x")
-    series = sorted(in_series(made.plan.cells[0]))
-    if not (checks or made.plan.cells[0].recomputed or series):
-        return None
-    # nn.Sequential's own forward has no types, so that strict type checkers refuse a call of it.
-    x = py.Var("x" if parts else "input")
-    loop = layers_in_turn(x, series) if series else [each_layer(x, py.Var("self"))]
-    return method(made.plan, ["*features" if parts else x.name], TENSOR, [*checks, *parts, *loop, py.Do(x, "return")])
-
-
-def each_layer(x: py.Var, layers: py.Expr) -> py.Statement:
-    """Calls layers one after the other."""
-    return py.For(py.Var("layer"), layers, [py.Assign(x, call("layer", x))])
-
-
-def layers_in_turn(x: py.Var, series: Sequence[tuple[int, int]]) -> list[py.Statement]:
-    """Calls the layers of an nn.Sequential, some of them recomputed in series."""
-    found: list[py.Statement] = [py.Assign(py.Var("layers"), code("list(self)"))]
-    done = 0
-    for start, end in series:
-        if start == done + 1:
-            found.append(py.Assign(x, code(f"layers[{done}]({{0}})", x)))
-        elif start > done:
-            found.append(each_layer(x, code(f"layers[{done or ''}:{start}]")))
-        found.append(py.Assign(x, call(IN_SERIES, x, py.Star(code(f"layers[{start or ''}:{end}]")))))
-        done = end
-    return [*found, each_layer(x, code(f"layers[{done}:]"))]
-
-
-def method(plan: Plan, inputs: Sequence[str], result: py.Expr, body: list[py.Statement]) -> py.Function:
-    parameters = [py.Parameter("self"), *(py.Parameter(name, TENSOR) for name in inputs)]
-    return py.Function("forward", parameters, result, body, py.Var("recomputed") if plan.cells[0].recomputed else None)
-
-
-def features_line(file: File, plan: Plan, name: str) -> list[py.Statement]:
-    """Where the body of a dense connection puts the features together that flow in one by one."""
-    return [py.Assign(py.Var(name), code("torch.cat(features, 1)"))] if plan.cells[0].grows else []
 
 
 @dataclass(slots=True, eq=False)
@@ -119,12 +81,11 @@ class Forward:
             self.pressing(self.file.releases.operands),
             straight=self.file.plainness >= Plainness.STRAIGHT,
         ).run()
-        parts = features_line(self.file, self.plan, names[0]) if names else []
+        parts = features_line(self.plan, names[0]) if names else []
         checks = check_calls(self.file.checks, names) if self.is_model else []
         self.body(set(names))
-        return method(
-            self.plan, ["*features"] if parts else names, self.result_type(), [*checks, *parts, *self.code.top]
-        )
+        taken = ["*features"] if self.plan.cells[0].grows else names
+        return method(self.plan, taken, self.result_type(), [*checks, *parts, *self.code.top])
 
     def grown(self, call: flows.Call) -> Sequence[Value]:
         """The operands that an addition or subtraction may add to, in all calls, the best one first."""
@@ -212,7 +173,10 @@ class Forward:
     def call(self, call: flows.Call, operands: Sequence[py.Expr]) -> py.Expr:
         """The call of a member or function."""
         if call.leaf.steps[0].series is not None:
-            return py.Call(py.Var(IN_SERIES), (*operands, *map(self.access, call.leaves)))
+            layers = map(self.access, call.leaves)
+            if recomputes_features(self.plan) and call.inputs[0] is self.flow.inputs[0]:
+                return py.Call(py.Var(OF_FEATURES), (py.Var("features"), *layers))
+            return py.Call(py.Var(IN_SERIES), (*operands, *layers))
         leaf = self.declared(call.leaf) if call.leaf.steps[0].calls else call.leaf
         planned = self.plan.made[leaf]
         form = planned.form

@@ -83,6 +83,14 @@ def recomputed_layers(x: Tensor, *layers: nn.Module) -> Any:
         x = layer(x)
     return x'''
 
+OF_FEATURES = '''@recomputed
+def recomputed_features(features: tuple[Tensor, ...], *layers: nn.Module) -> Any:
+    """The same of features that a dense connection has gathered."""
+    x = torch.cat(features, 1)
+    for layer in layers:
+        x = layer(x)
+    return x'''
+
 
 def recomputing(counts: bool, outside: bool) -> str:
     """The decorator of a function that runs again in the backward pass.

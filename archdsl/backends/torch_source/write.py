@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from archdsl.backends.python import tree as py
 from archdsl.backends.python.templates import code
 from archdsl.backends.python.tree import joined, name
+from archdsl.backends.torch_source.classes import in_series
 from archdsl.backends.torch_source.constructor import SUPER, Constructor
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.forward import forward
-from archdsl.backends.torch_source.helpers import IN_SERIES, recomputing
+from archdsl.backends.torch_source.helpers import IN_SERIES, OF_FEATURES, recomputing
 from archdsl.backends.torch_source.plan import Plan
+from archdsl.backends.torch_source.sequences import recomputes_features
 from archdsl.graph import Graph
 from archdsl.graph.series import Part
 
@@ -26,7 +28,7 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     method = forward(made)
     body = made.finish()
     if plan.cells[0].recomputed or plan.cells[0].recomputes:
-        recompute(file, in_series=plan.cells[0].recomputes)
+        recompute(file, plan)
     if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
         body.append(py.Do(code("self.eval()")))
     parts: list[py.Statement] = [py.Doc(plan.doc)] if plan.doc else []
@@ -37,13 +39,16 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     return py.Class(file.names[plan], name(base), parts)
 
 
-def recompute(file: File, in_series: bool) -> None:
-    """Gives a file the functions by which parts of it are recomputed."""
+def recompute(file: File, plan: Plan) -> None:
+    """Gives a file the functions by which parts of a class are recomputed."""
     parts = file.recompute.parts
     outside = file.beside.outside or any(node.operation.outside() for part in parts for node in part.nodes())
     file.helper(recomputing(file.beside.counts or counts(file.graph, parts), outside))
-    if in_series:
+    begins = recomputes_features(plan)
+    if any(start or not begins for start, _ in in_series(plan.cells[0])):
         file.helper(IN_SERIES)
+    if begins:
+        file.helper(OF_FEATURES)
 
 
 def counts(graph: Graph, parts: Iterable[Part]) -> bool:
