@@ -27,7 +27,7 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     made.run()
     method = forward(made)
     body = made.finish()
-    if plan.cells[0].recomputed or plan.cells[0].recomputes:
+    if plan.cells[0].recomputed or any(cell.recomputes for cell in plan.cells):
         recompute(file, plan)
     if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
         body.append(py.Do(code("self.eval()")))
@@ -45,7 +45,7 @@ def recompute(file: File, plan: Plan) -> None:
     outside = file.beside.outside or any(node.operation.outside() for part in parts for node in part.nodes())
     file.helper(recomputing(file.beside.counts or counts(file.graph, parts), outside))
     begins = recomputes_features(plan)
-    if any(start or not begins for start, _ in in_series(plan.cells[0])):
+    if any(start or not begins for cell in plan.cells for start, _ in in_series(cell)):
         file.helper(IN_SERIES)
     if begins:
         file.helper(OF_FEATURES)
