@@ -59,8 +59,8 @@ def refused(most: Limits) -> str:
 
 def test_threads_get_what_one_gets(hasty: None) -> None:
     alone, allowed = answers(), sys.getrecursionlimit()
-    with ThreadPoolExecutor(16) as pool:
-        together = list(pool.map(answers, range(16)))
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(answers, range(6)))
     assert all(found == alone for found in together)
     assert sys.getrecursionlimit() == allowed
 
@@ -88,7 +88,7 @@ found = []
 def work():
     graph = archdsl.check("lenet:lenet")
     found.append(len(archdsl.build(graph)) + len(archdsl.draw(graph).dot))
-threads = [threading.Thread(target=work) for _ in range(16)]
+threads = [threading.Thread(target=work) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(len(found), len(set(found)))
@@ -98,7 +98,7 @@ print(len(found), len(set(found)))
 def test_the_first_calls_of_a_process_may_come_from_many_threads() -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", FIRST], env=env, capture_output=True, text=True, timeout=120)
-    assert (done.stdout, done.stderr) == ("16 1\n", "")
+    assert (done.stdout, done.stderr) == ("8 1\n", "")
 
 
 def test_tasks_keep_their_own_limits() -> None:

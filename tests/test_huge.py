@@ -66,16 +66,14 @@ ALL = {
 
 
 def seconds_a_node(text: str, output: Callable[[Graph], int]) -> float:
-    best = float("inf")
     gc.collect()
     gc.freeze()  # exclude objects left by other tests from garbage collection
-    for _ in range(2):
-        start = time.process_time()
-        graph = archdsl.check(archdsl.Source("huge.arch", text))
-        output(graph)
-        best = min(best, (time.process_time() - start) / len(graph))
+    start = time.process_time()
+    graph = archdsl.check(archdsl.Source("huge.arch", text))
+    output(graph)
+    seconds = (time.process_time() - start) / len(graph)
     gc.unfreeze()
-    return best
+    return seconds
 
 
 @pytest.mark.parametrize("output", ALL)
@@ -94,18 +92,19 @@ def test_time_of_a_recursion_is_linear(output: str) -> None:
 
 
 def holds_linear(make: Callable[[int], str], output: str) -> None:
-    small = seconds_a_node(make(500), ALL[output])
-    # A factor of two is far from eight, that of a quadratic step, and more than a busy machine adds.
-    assert seconds_a_node(make(4_000), ALL[output]) < 2 * small
+    small = min(seconds_a_node(make(500), ALL[output]) for _ in range(2))
+    # A factor of two is far from eight, that of a quadratic step, and more than a busy machine adds, twice at least.
+    assert any(seconds_a_node(make(4_000), ALL[output]) < 2 * small for _ in range(2))
 
 
 MEASURE = """
-import resource, sys
+import re
+from pathlib import Path
 import archdsl
 from archdsl.graph import Graph
 from archdsl.report.layers import Layers, Options
 from archdsl.backends.diagram.drawing import draw
-def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def most(): return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 archdsl.build(archdsl.check("lenet:lenet")), draw(archdsl.check("lenet:lenet"), depth=1)
 before = most()
 graph = archdsl.check("net.arch")
@@ -114,14 +113,15 @@ print(len(graph), (most() - before) / len(graph))
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells how much memory a process took")
 @pytest.mark.parametrize("make", [pytest.param(chain, marks=pytest.mark.long), dense], ids=["chain", "dense"])
 def test_memory_of_a_node(make: Callable[[int], str], tmp_path: Path) -> None:
-    (tmp_path / "net.arch").write_text(make(20_000))
+    (tmp_path / "net.arch").write_text(make(8_000))
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", MEASURE], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     nodes, kilobytes = done.stdout.split()
-    assert int(nodes) > 19_000 and float(kilobytes) < 4
+    assert int(nodes) > 7_000 and float(kilobytes) < 4
 
 
 DEPTH = 98
@@ -144,8 +144,9 @@ DEEP = {
 def test_deep_networks_work(name: str) -> None:
     graph = archdsl.check(archdsl.Source("deep.arch", DEEP[name]))
     compile(ast.parse(archdsl.build(graph)), "deep.py", "exec")
-    for depth in (None,) if name == "unlabelled" else (None, DEPTH):
-        assert draw(graph, depth=depth).dot
+    assert draw(graph).dot
+    if name in ("bodies", "residuals"):  # the frames of blocks are drawn in the long run
+        assert draw(graph, depth=DEPTH).dot
     assert Layers(graph, Options()).table.as_text()
     network = archdsl.load(archdsl.Source("deep.arch", DEEP[name]))
     assert network(torch.zeros(1, 2, 8, 8)).shape == (1, 2, 8, 8)

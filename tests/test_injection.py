@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -92,22 +93,29 @@ model other(note) = m
 
 @pytest.fixture(params=HOSTILE, ids=lambda text: repr(text)[:24])
 def hostile(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A text; the folder has two specs, one with it and one with a harmless text instead."""
+    """A text; the folder has a spec with it."""
     text: str = request.param
     (tmp_path / "hostile.arch").write_text(spec(text).replace("model other(note) = m\n", ""), "utf-8", newline="")
-    (tmp_path / "twin.arch").write_text(spec("harmless").replace("model other(note) = m\n", ""), "utf-8")
     monkeypatch.chdir(tmp_path)
     return text
 
 
+def output(name: str, ending: str, *arguments: str) -> str:
+    command, *options = arguments
+    assert cli.run([command, f"{name}.arch", *options, "-o", f"{name}{ending}"]) == 0
+    return Path(f"{name}{ending}").read_bytes().decode("utf-8")
+
+
+@cache
+def twin(ending: str, *arguments: str) -> str:
+    """The output file for the harmless spec, the same beside every hostile one."""
+    Path("twin.arch").write_text(spec("harmless").replace("model other(note) = m\n", ""), "utf-8")
+    return output("twin", ending, *arguments)
+
+
 def both(*arguments: str, ending: str) -> tuple[str, str]:
     """The output files for the hostile spec, and for its twin."""
-    found = []
-    for name in ("hostile", "twin"):
-        command, *options = arguments
-        assert cli.run([command, f"{name}.arch", *options, "-o", f"{name}{ending}"]) == 0
-        found.append(Path(f"{name}{ending}").read_bytes().decode("utf-8"))
-    return found[0], found[1]
+    return output("hostile", ending, *arguments), twin(ending, *arguments)
 
 
 def printable(text: str) -> bool:
@@ -126,9 +134,9 @@ def tree(source: str) -> str:
 
 
 def test_python(hostile: str) -> None:
-    source, twin = both("build", ending=".py")
+    source, plain = both("build", ending=".py")
     if hostile.strip():
-        assert tree(source) == tree(twin)
+        assert tree(source) == tree(plain)
     assert printable(source)
 
 
@@ -142,22 +150,22 @@ def shape(element: ElementTree.Element) -> list[str]:
 
 
 def test_svg(hostile: str) -> None:
-    source, twin = both("draw", ending=".svg")
-    assert sorted({*shape(ElementTree.fromstring(source))} - {*shape(ElementTree.fromstring(twin))}) == []
+    source, plain = both("draw", ending=".svg")
+    assert sorted({*shape(ElementTree.fromstring(source))} - {*shape(ElementTree.fromstring(plain))}) == []
     assert "<script" not in source and "onerror" not in re.sub(r">[^<]*<", "><", source)
     assert printable(source.replace("\t", ""))
 
 
 def test_dot(hostile: str) -> None:
     pygraphviz = pytest.importorskip("pygraphviz")
-    source, twin = (pygraphviz.AGraph(string=text) for text in both("draw", ending=".dot"))
-    assert sorted(source.nodes()) == sorted(twin.nodes()) and sorted(source.edges()) == sorted(twin.edges())
+    source, plain = (pygraphviz.AGraph(string=text) for text in both("draw", ending=".dot"))
+    assert sorted(source.nodes()) == sorted(plain.nodes()) and sorted(source.edges()) == sorted(plain.edges())
 
 
 def test_tikz(hostile: str) -> None:
-    source, twin = both("draw", ending=".tex")
+    source, plain = both("draw", ending=".tex")
     commands = re.compile(r"\\[A-Za-z]+")
-    assert {*commands.findall(source)} <= {*commands.findall(twin)}
+    assert {*commands.findall(source)} <= {*commands.findall(plain)}
 
 
 def test_json_and_csv(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:

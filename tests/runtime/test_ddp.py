@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -15,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import archdsl
-from tests.helpers import ROOT
+from tests.ranks import run_ranks
 
 RESIDUAL = """
 block unit(width) {
@@ -94,10 +88,9 @@ def gradients(network: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
-def work(rank: int, folder: Path) -> None:
+def work() -> dict[str, object]:
     """The work of one of the two processes: each form in turn, plain and with a static graph."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
+    rank = dist.get_rank()
     found: dict[str, object] = {}
     for form in FORMS:
         for static in (False, True):
@@ -113,8 +106,7 @@ def work(rank: int, folder: Path) -> None:
         loss_of(parallel(images()[2 * rank : 2 * rank + 2])).backward()
         found[f"{form} buffers"] = dict(network.named_buffers())
     found["unused"] = unused(rank)
-    torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 def unused(rank: int) -> list[str]:
@@ -131,33 +123,11 @@ def unused(rank: int) -> list[str]:
     return said
 
 
-WORK = """
-import sys
-from pathlib import Path
-from tests.runtime.test_ddp import work
-work(int(sys.argv[1]), Path(sys.argv[2]))
-"""
-
-
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, dict[str, Tensor]]]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
     if not dist.is_available() or not dist.is_gloo_available():
         pytest.skip("this PyTorch has no gloo")
-    folder = tmp_path_factory.mktemp("ddp")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORK, str(rank), str(folder)], env=env, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=200)[1] for process in both]
-    finally:
-        for process in both:
-            process.kill()
-    assert [process.returncode for process in both] == [0, 0], "".join(said)
-    yield [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return run_ranks(tmp_path_factory.mktemp("ddp"), 2, __name__, "work", timeout=200)
 
 
 @pytest.mark.parametrize("form", FORMS)
