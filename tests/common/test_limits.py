@@ -88,7 +88,7 @@ def codes(text: str, **limits: int) -> list[str]:
     return []
 
 
-SLOW = {"nested for", "doubling recursion of nothing", "slow function"}
+SLOW = {"doubling recursion of nothing", "doubling tensors", "nested for", "nested repeat", "slow function"}
 """What the bounds as they are let run for seconds before it is refused."""
 
 

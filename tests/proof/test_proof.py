@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from archdsl import compiler
-from archdsl.checker.spec import models
 from archdsl.common.source import Source
 from archdsl.compiler import build, check, prove_build
 from archdsl.diagnostics import SpecError
-from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
 from archdsl.proof import Unproved, prove
+from tests import published
 from tests.helpers import graph_of, net_text
 from tests.proof.networks import NETWORKS
 
@@ -26,8 +25,6 @@ FORMS: dict[str, dict[str, object]] = {
     "dense": {"recompute": "dense"},
     "blocks": {"recompute": "blocks"},
 }
-MODELS = [f"{family}:{m.name}" for family in library_families() for m in models(family) if m.complete]
-FIRST = list({name.partition(":")[0]: name for name in reversed(MODELS)}.values())
 
 
 def readable(graph: Graph) -> int:
@@ -44,14 +41,9 @@ def readable(graph: Graph) -> int:
     return count
 
 
-@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("name", published.one_of_each(lambda: published.FEW))
 def test_the_library_is_proved_as_it_reads_best(name: str) -> None:
-    assert readable(check(name)) >= 2
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", MODELS)
-def test_all_of_the_library_is_proved_as_it_reads_best(name: str) -> None:
+    """In every form; the plain one of each kind of model is also built and proved for tests/backends/torch_source."""
     assert readable(check(name)) >= 2
 
 

@@ -71,8 +71,12 @@ def exported(graph: Graph, model: torch.nn.Module, sizes: dict[str, int]) -> Any
     return reloaded(torch.export.export(model, tuple(images(graph, sizes, 2)), dynamic_shapes=free))
 
 
+LONG = ("edges:edges_1d", "squeezenet:squeezenet1_1", "unet:unet_3d")
+"""As others, of another number of axes or with fewer kinds of layers."""
+
+
 @pytest.mark.parametrize(
-    ("spec", "values"), [*CONVOLUTIONAL[:-1], pytest.param(*CONVOLUTIONAL[-1], marks=pytest.mark.long)]
+    ("spec", "values"), [pytest.param(*case, marks=[pytest.mark.long] * (case[0] in LONG)) for case in CONVOLUTIONAL]
 )
 def test_torch_export_leaves_every_size_free(spec: str, values: dict[str, Any]) -> None:
     graph = archdsl.check(spec, **values)
@@ -173,7 +177,7 @@ def test_several_outputs(training: str, names: list[str], ending: str, tmp_path:
 
 @pytest.mark.parametrize(
     ("spec", "values"),
-    [CONVOLUTIONAL[1], CONVOLUTIONAL[4], *((b, {}) for b in UNPROVEN)],
+    [CONVOLUTIONAL[1], pytest.param(*CONVOLUTIONAL[4], marks=pytest.mark.long), *((b, {}) for b in UNPROVEN)],
 )
 def test_the_check_breaks_no_graph_and_compiles_none_again(spec: str, values: dict[str, Any]) -> None:
     text = net_text(spec, "image[1, H, W]")

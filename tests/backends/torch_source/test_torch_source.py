@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import archdsl
+from archdsl.compiler import prove_build
 from archdsl.runtime.export import TESTED
 from tests import published
 from tests.backends.torch_source.test_starts import mixed
@@ -33,14 +34,6 @@ def test_random_networks_compute_what_their_graphs_say() -> None:
             raise AssertionError(text) from error
 
 
-@pytest.mark.parametrize("name", published.NAMES)
-def test_state_dict_keys(name: str) -> None:
-    model = archdsl.load(published.spec(name), device="meta", dtype=torch.bfloat16)
-    assert {k: list(t.shape) for k, t in model.state_dict().items()} == published.facts(name)["state"]
-    floating = [t for t in model.state_dict().values() if t.is_floating_point()]
-    assert all(t.is_meta and t.dtype == torch.bfloat16 for t in floating)
-
-
 @pytest.mark.parametrize("spec", ["resnet:resnet50", "densenet:densenet121", "mobilenet:mobilenet_v2", "unet:unet"])
 def test_golden(spec: str, update: bool) -> None:
     path = GOLDEN / f"{spec.split(':')[1]}.py"
@@ -53,10 +46,12 @@ def test_golden(spec: str, update: bool) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with built files of the library's models, and of one whose weights start in many ways."""
+    """A folder with built files of the library's models, as they read best, and of one with all ways to start."""
     folder = tmp_path_factory.mktemp("built")
     for spec in published.kinds():
-        (folder / f"{spec.split(':')[1]}.py").write_text(archdsl.build(archdsl.check(spec)))
+        made = prove_build(archdsl.check(spec))
+        assert made.plainness == 0, made.refused
+        (folder / f"{spec.split(':')[1]}.py").write_text(made.text)
     (folder / "net.py").write_text(archdsl.build(mixed()))
     return folder
 
@@ -123,6 +118,34 @@ def test_imports_torch_alone_and_the_model_stands_last(built: Path) -> None:
         assert isinstance(tree.body[-1], ast.ClassDef)
         camel = "".join(part[:1].upper() + part[1:] for part in path.stem.split("_"))
         assert tree.body[-1].name == camel
+
+
+FORBIDDEN = {"item", "tolist", "cpu", "numpy", "cuda", "to", "nonzero", "synchronize"}
+
+
+def runs_freely(text: str) -> None:
+    """Requires that no forward waits for a GPU, copies a tensor or keeps anything."""
+    tree = ast.parse(text)
+    methods = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "forward"]
+    assert methods
+    for node in (inner for method in methods for inner in ast.walk(method)):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in FORBIDDEN
+            assert isinstance(node.ctx, ast.Load), "forward sets an attribute"
+        assert not isinstance(node, ast.Global | ast.Nonlocal | ast.While)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"float", "int", "bool", "print"}
+
+
+def test_forward_neither_waits_nor_copies_nor_keeps_anything(built: Path) -> None:
+    for path in built.glob("*.py"):
+        runs_freely(path.read_text())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("spec", published.library())
+def test_no_forward_waits_or_copies_or_keeps_anything(spec: str) -> None:
+    runs_freely(archdsl.build(archdsl.check(spec)))
 
 
 def test_repetition_folds() -> None:
