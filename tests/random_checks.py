@@ -26,7 +26,7 @@ from archdsl.ops.base import Weight
 from archdsl.proof import prove
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import Recompute, recompute
-from archdsl.transform.series import lighter, series
+from archdsl.transform.series import joined, lighter, series
 from tests import modules
 from tests.interpreter import Interpreter
 from tests.modules import module_of
@@ -271,6 +271,8 @@ class Held:
                 for form in lighter(self.graph, dense) if mode == "dense" else ():
                     yield "dense, in series", form
         random = Random(len(self.graph))
+        for form in random.sample(forms := list(joined(self.graph)), min(3, len(forms))):
+            yield "concat with its reader", form
         blocks = [s for s in self.graph.root.scopes() if s.kind == "block"]
         paths = {s.path for s in blocks if not s.again and random.random() < 0.6}
         scopes = [s for s in blocks if s.path in paths]

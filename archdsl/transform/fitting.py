@@ -1,11 +1,12 @@
 """The form for training that fits a memory budget at the least extra time.
 
 What is stored and what is computed again is chosen over the whole network. A candidate is a call of a block, a labelled
-body, layers in series, or a chain of dense connections. A simulation of the plain form shows how much memory each saves
-behind it, and how much a step holds while it runs again. The peak is a maximum over moments, and at a moment counts
-what the candidates before it save. So a dynamic program over the order of the nodes keeps, at each place, the best work
-for each amount saved so far; candidates nest, and it takes one of them or goes inside. What it finds is simulated as a
-whole; where candidates act on each other, the budget of the program is moved until the simulated peak fits.
+body, layers in series, a chain of dense connections, or a concat with what reads it. A simulation of the plain form
+shows how much memory each saves behind it, and how much a step holds while it runs again. The peak is a maximum over
+moments, and at a moment counts what the candidates before it save. So a dynamic program over the order of the nodes
+keeps, at each place, the best work for each amount saved so far; candidates nest, and it takes one of them or goes
+inside. What it finds is simulated as a whole; where candidates act on each other, the budget of the program is moved
+until the simulated peak fits.
 
 Compare Jain et al., Checkmate, 2019 (arXiv:1910.02653), and Zhao et al., Rockmate, 2023 (arXiv:2307.01236).
 """
@@ -27,7 +28,7 @@ from archdsl.diagnostics import Diagnostic, SpecError
 from archdsl.graph import Graph, Scope, Tensor
 from archdsl.graph.series import Part, Series
 from archdsl.transform.recompute import NOTHING, Recompute, as_run, dense_chains
-from archdsl.transform.series import lighter, series
+from archdsl.transform.series import joined, lighter, series
 
 STEPS = 500
 """Amounts of memory that the dynamic program distinguishes, between none saved and all."""
@@ -278,7 +279,9 @@ class Search:
             yield from self.candidate(Recompute(series=frozenset((part,))), held.saved(part))
         for again in dense_chains(self.graph):
             for form in (again, *lighter(self.graph, again)):
-                yield from self.dense(form)
+                yield from self.apart(form)
+        for form in joined(self.graph):
+            yield from self.apart(form)
 
     def candidate(self, again: Recompute, saved: int) -> Iterator[Candidate]:
         """A part as a candidate, if it saves enough. While it runs, what the plain form holds is there."""
@@ -288,8 +291,8 @@ class Search:
             most = max(self.base.get(i, 0) for i in range(start, end))
             yield Candidate(again, start, end, saved, most, self.work(again))
 
-    def dense(self, again: Recompute) -> Iterator[Candidate]:
-        """Dense connections as a candidate, simulated since they run as another graph."""
+    def apart(self, again: Recompute) -> Iterator[Candidate]:
+        """A form that puts concats together again as a candidate, simulated since it runs as another graph."""
         nodes = [*again.grown, *(n for s in again.bodies for n in s.nodes())]
         start, end = min(n.id for n in nodes), max(n.id for n in nodes) + 1
         profile = self.profile(again)

@@ -7,7 +7,7 @@ DenseNets, 2017 (arXiv:1707.06990).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -26,8 +26,9 @@ from archdsl.syntax import tree
 class Recompute:
     """The scopes and series that store only their inputs and run again in the backward pass; none is inside another.
 
-    `grown` are the concats of dense connections around such scopes, or around scopes that begin with such series:
-    their outputs are not stored either, but concatenated again wherever they are read.
+    `grown` are concats whose outputs are not stored either, but concatenated again wherever they are read: those of
+    dense connections around such scopes, or around scopes that begin with such series, and those that one such scope
+    reads.
     """
 
     scopes: frozenset[Scope] = frozenset()
@@ -41,9 +42,12 @@ class Recompute:
 
     @property
     def bodies(self) -> frozenset[Scope]:
-        """The scopes that are bodies of dense connections in `grown`: they take the features one by one."""
-        added = {node.inputs[1] for node in self.grown}
-        return frozenset(s for s in self.scopes.union(s.scope for s in self.series) if not added.isdisjoint(s.outputs))
+        """The scopes that take `grown` part by part: the bodies of dense connections, and readers of a concat."""
+        if not self.grown:
+            return frozenset()
+        added, whole = {node.inputs[1] for node in self.grown}, {Tensor(node.id) for node in self.grown}
+        around = self.scopes.union(s.scope for s in self.series)
+        return frozenset(s for s in around if not (added.isdisjoint(s.outputs) and whole.isdisjoint(s.inflow())))
 
 
 NOTHING = Recompute()
@@ -104,6 +108,24 @@ def dense_chains(graph: Graph) -> list[Recompute]:
         Recompute(frozenset(body for body, _ in chain), frozenset(node for _, node in chain))
         for chain in chains.values()
     ]
+
+
+def joins(graph: Graph) -> Iterator[tuple[Node, Scope]]:
+    """The concats that a call of a block beside them alone reads, and nothing else, with that call."""
+    readers: dict[Tensor, list[Node]] = {}
+    for node in graph.nodes():
+        for tensor in node.inputs:
+            readers.setdefault(tensor, []).append(node)
+    outputs = {o.tensor for o in graph.outputs}
+    for node in _stacking(graph):
+        whole = Tensor(node.id)
+        if whole in outputs or len(reading := readers.get(whole, [])) != 1:
+            continue
+        body = next((s for s in reading[0].scope.calls() if s.parent is node.scope), None)
+        if body is None or body.members[0] is not reading[0] or not _needs_alone(graph, body, whole):
+            continue
+        if all(s.use is None and not s.again for s in body.calls()) and next(body.nodes()).id == node.id + 1:
+            yield node, body
 
 
 def _stacking(graph: Graph) -> list[Node]:

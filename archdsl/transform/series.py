@@ -14,7 +14,7 @@ from archdsl.dims import Dim, free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.series import Series, flows_into, flows_out_of
 from archdsl.ops.forms import ModuleForm
-from archdsl.transform.recompute import Recompute
+from archdsl.transform.recompute import Recompute, joins
 
 COSTLY = 3
 """The most costly layers that are recomputed together."""
@@ -42,6 +42,21 @@ def lighter(graph: Graph, dense: Recompute) -> Iterator[Recompute]:
         return
     yield Recompute(grown=dense.grown, series=frozenset(found[0] for found in pieces.values()))
     yield Recompute(grown=dense.grown, series=frozenset(s for found in pieces.values() for s in found))
+
+
+def joined(graph: Graph) -> Iterator[Recompute]:
+    """Concats that are put together again where a block reads them, with all of it or with its layers in series."""
+    found = _Finder(graph, FIRST)
+    for node, body in joins(graph):
+        grown = frozenset((node,))
+        yield Recompute(frozenset((body,)), grown)
+        row = next(found.longest(body), [])
+        if not row or row[0] is not body.members[0]:
+            continue
+        count = next((i + 1 for i, member in enumerate(row) if _is_costly(member)), len(row))
+        first, rest = Series(tuple(row[:count])), list(between(row[count:]))
+        for more in ([], *([[s] for s in rest] if len(rest) > 1 else []), *([rest] if rest else [])):
+            yield Recompute(grown=grown, series=frozenset((first, *more)))
 
 
 def between(row: Sequence[Node | Scope]) -> Iterator[Series]:

@@ -15,7 +15,7 @@ from archdsl.graph.series import Series
 from archdsl.proof import prove
 from archdsl.transform.fitting import Search
 from archdsl.transform.recompute import NOTHING, Recompute, recompute
-from archdsl.transform.series import lighter, series
+from archdsl.transform.series import joined, lighter, series
 from tests.helpers import graph_of, net_text
 from tests.modules import inputs
 from tests.ops.test_recomputed import Kernels
@@ -162,6 +162,44 @@ def test_bodies_that_begin_with_what_is_costly_run_again_as_a_whole(body: str) -
     for again in found:
         agrees(graph, again)
     assert bool(found) is not body.startswith("conv")
+
+
+LEVEL = """
+    block double(width) { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm -> relu }
+    block level(width, depth) {
+        encode: double(width)
+        if depth > 0 {
+            (it, maxpool(2) -> inner: level(2 * width, depth - 1) -> up: upconv(width, 2)) -> concat
+            decode: double(width)
+        }
+    }
+"""
+
+
+def test_a_concat_is_put_together_again_where_a_block_reads_it() -> None:
+    graph = graph_of(net_text("level(2, 2) -> conv(1, 1)", before=LEVEL))
+    forms = list(joined(graph))
+    assert len(forms) == 10 and any(form.scopes for form in forms)
+    first = next(form for form in forms if {s.path for s in form.series} == {"0.decode.0"})
+    text = text_of(graph, first)
+    assert "features = [x, self.up(y)]" in text and "x = self.decode(*features)" in text
+    assert "x = recomputed_features(features, *layers[:1])" in text
+    for again in forms:
+        text_of(graph, again)
+        agrees(graph, again)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a: relu\n (a, tanh) -> c: concat -> b: { conv(4, 3) -> relu }\n (b, c) -> concat",  # read twice
+        "(relu, tanh) -> concat -> conv(4, 3) -> relu",  # no block reads it
+        "(relu, tanh) -> mul -> b: { conv(4, 3) -> relu }",  # no concat
+        "(relu, tanh, it) -> concat -> b: { conv(4, 3) -> relu }",  # of three
+    ],
+)
+def test_other_concats_are_stored(body: str) -> None:
+    assert not list(joined(graph_of(net_text(body))))
 
 
 def test_does_not_compute_convolutions_again() -> None:
