@@ -279,7 +279,8 @@ class Held:
         outer = frozenset(s for s in scopes if not any(o in scopes for o in list(s.calls())[1:]))
         if outer:
             yield "some blocks", Recompute(outer)
-        outer = frozenset(s for s in outer if random.random() < 0.3)
+        kept = {path for path in sorted({s.path for s in outer}) if random.random() < 0.3}
+        outer = frozenset(s for s in outer if s.path in kept)  # with all calls of what is shared
         found = self.layers_in_series(random, {node.id for s in outer for node in s.nodes()})
         if found:
             yield "layers in series", Recompute(outer, series=found)

@@ -104,7 +104,7 @@ def _too_large(graph: Graph, budget: Budget, search: Search) -> SpecError:
     if least < search.plain.peak:
         needs += f", and at least {bytes_text(least)} ({least:,} bytes) with everything recomputed that reduces this"
     else:
-        needs += f" ({least:,} bytes), and recomputing blocks or labelled bodies does not reduce this"
+        needs += f" ({least:,} bytes), and recomputing parts of it does not reduce this"
     help = f"{needs}; {bytes_text(held)} are weights, their gradients and the optimizer's state"
     return SpecError([Diagnostic("E0607", message, help=help)])
 

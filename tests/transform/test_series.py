@@ -135,6 +135,13 @@ def test_computes_the_same(body: str, before: str) -> None:
         agrees(graph, again)
 
 
+def test_what_a_share_declares_is_in_no_ones_way() -> None:
+    graph = graph_of(net_text("conv(4, 3) -> relu\n share c: batchnorm\n tanh -> conv(4, 3)\n c -> c"))
+    again = taken(graph, "1…4")
+    assert "recomputed_layers(" in text_of(graph, again)
+    agrees(graph, again)
+
+
 DENSE = """
     block layer(width) {
         batchnorm -> relu -> conv(2 * width, 1)

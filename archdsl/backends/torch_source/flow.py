@@ -378,6 +378,11 @@ def _is_module(form: object) -> bool:
     return form is None or isinstance(form, ModuleForm)
 
 
+def declares(action: Action) -> bool:
+    """Whether it only declares something shared."""
+    return isinstance(action, Call) and action.leaf.steps[0].declares
+
+
 def in_series(actions: Iterable[Action]) -> list[Action]:
     """The actions, with one call for leaves that are recomputed in series. Raises CannotMerge where they are not."""
     found: list[Action] = []
@@ -388,7 +393,8 @@ def in_series(actions: Iterable[Action]) -> list[Action]:
                 if series is None or series[0] == 0:
                     found.append(action)
                     continue
-                last = found.pop() if found else None
+                before = [i for i, other in enumerate(found) if not declares(other)]
+                last = found.pop(before[-1]) if before else None
                 if not isinstance(last, Call) or last.outputs != action.inputs or last.outputs[0].uses != 1:
                     raise CannotMerge
                 if len(last.leaves) != series[0]:

@@ -80,5 +80,5 @@ def features_line(plan: Plan, name: str) -> list[py.Statement]:
 
 def recomputes_features(plan: Plan) -> bool:
     """Whether the layers that take the features are recomputed with what puts these together."""
-    first = plan.cells[0].steps[0] if plan.cells[0].steps else None
+    first = next((step for step in plan.cells[0].steps if not step.declares), None)
     return plan.cells[0].grows and first is not None and first.series is not None

@@ -191,7 +191,8 @@ NETWORKS = (
         "a budget that is too small",
         "`--memory` is less than a training step needs when everything is recomputed that reduces it. The help says "
         "the smallest peak that was found. Take a smaller batch, input or number type, or an optimizer with less "
-        "state. Blocks and labelled bodies are what can be recomputed: more of them in the spec may help.",
+        "state. Blocks, labelled bodies and layers in series are what can be recomputed: more labels in the spec may "
+        "help.",
         arises="`archdsl build resnet:resnet50 --memory 100MiB`",
     ),
     Code(
