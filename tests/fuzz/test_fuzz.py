@@ -47,7 +47,7 @@ def test_characters(text: str) -> None:
 
 @pytest.mark.parametrize("kind", dict.fromkeys(KINDS), ids=lambda kind: kind.__name__)
 def test_texts_that_nobody_would_write(kind) -> None:  # type: ignore[no-untyped-def]
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     @given(st.integers(0, 2**64))
     def run(seed: int) -> None:
         random = Random(seed)
