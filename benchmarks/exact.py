@@ -25,13 +25,17 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 import archdsl
+from archdsl.analysis.layout import Layout
 from archdsl.analysis.simulation import Simulation
+from archdsl.analysis.training import rerun
 from archdsl.analysis.works import node_works
 from archdsl.common.choices import Budget
 from archdsl.common.source import Source
 from archdsl.graph import Graph, Tensor
+from archdsl.graph.series import Part
 from archdsl.transform.fitting import Plan, Search
-from archdsl.transform.recompute import Recompute, dense_chains
+from archdsl.transform.recompute import Recompute
+from archdsl.transform.series import series
 from benchmarks.lower_bound import LowerBound
 
 UNIT = "block unit(width) { residual { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm } -> relu }"
@@ -72,7 +76,6 @@ NETWORKS = {
             input x[3, 64, 64]
             stem: { conv(16, 3) -> batchnorm -> relu }
             stack(16)
-            stack(24)
             cell(32)
         }""",
     "plain": """
@@ -85,7 +88,6 @@ NETWORKS = {
             d: { two(64) }
         }""",
 }
-LIBRARY = ("resnet:resnet18", "unet:unet_padded")
 LARGE = ("resnet:resnet50", "densenet:densenet121", "swin:swin_t", "unet:unet_padded")
 TINY = {
     "two residual units": f"""
@@ -137,21 +139,16 @@ def antichains(parts: Sequence[tuple[object, frozenset[int]]]) -> Iterator[list[
         yield [part, *others]
 
 
-def choices(graph: Graph) -> list[tuple[object, frozenset[int]]]:
-    """What can be recomputed, with the nodes: scopes, and chains of dense connections."""
-    scopes = [s for s in graph.root.scopes() if s.kind != "model" and any(True for _ in s.nodes())]
-    found: list[tuple[object, frozenset[int]]] = [
-        (Recompute(frozenset((s,))), frozenset(n.id for n in s.nodes())) for s in scopes
-    ]
-    for chain in dense_chains(graph):
-        inside = {n.id for s in chain.scopes for n in s.nodes()}
-        found.append((chain, frozenset(inside | {n.id for n in chain.grown})))
-    return found
+def choices(search: Search) -> list[tuple[object, frozenset[int]]]:
+    """What can be recomputed, with the nodes."""
+    return [(c.again, frozenset(range(c.start, c.end))) for c in search.candidates]
 
 
 def joined(parts: Collection[Recompute]) -> Recompute:
     return Recompute(
-        frozenset(s for part in parts for s in part.scopes), frozenset(n for part in parts for n in part.grown)
+        frozenset(s for part in parts for s in part.scopes),
+        frozenset(n for part in parts for n in part.grown),
+        frozenset(s for part in parts for s in part.series),
     )
 
 
@@ -159,7 +156,7 @@ def compare_parts(name: str, graph: Graph) -> None:
     """The worst ratio of our time to the best one, over budgets."""
     start = time.process_time()
     search = Search(graph, Budget(0, BATCH, optimizer="sgd"))
-    every: list[Plan] = [search.plan(joined(parts)) for parts in antichains(choices(graph))]
+    every: list[Plan] = [search.plan(joined(parts)) for parts in antichains(choices(search))]
     low, high = min(p.peak for p in every), search.plain.peak
     ratios, lost = [], 0
     for number in range(BUDGETS):
@@ -230,7 +227,8 @@ class Steps:
             last = {count - 1} if i == count - 1 else set()
             deps = frozenset((back[i] | last) - {2 * count - 1 - i})
             values.append(Value(deps, values[i].size if i >= 0 else 0, extra[i]))
-        parts = [{n.id for n in s.nodes()} for s in graph.root.scopes() if s.kind != "model"]
+        every: list[Part] = [s for s in graph.root.scopes() if s.kind != "model"]
+        parts = [{n.id for n in rerun(run, [*p.nodes()])} for p in (*every, *series(graph, Layout.of(graph)))]
         inside = [frozenset(i for i, nodes in members.items() if nodes <= part) for part in parts]
         return Steps(tuple(values), count, tuple(dict.fromkeys(p for p in inside if p)))
 
@@ -386,8 +384,6 @@ def main() -> None:
     if given.what == "parts":
         for name, text in NETWORKS.items():
             compare_parts(name, archdsl.check(Source("net.arch", text)))
-        for spec in LIBRARY:
-            compare_parts(spec, archdsl.check(spec))
     elif given.what == "bound":
         print(f"{'':28} {'memory':>8} {'ours':>8} {'at least':>8}  because of")
         for cpu in (True, False):
