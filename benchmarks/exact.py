@@ -149,6 +149,7 @@ def joined(parts: Collection[Recompute]) -> Recompute:
         frozenset(s for part in parts for s in part.scopes),
         frozenset(n for part in parts for n in part.grown),
         frozenset(s for part in parts for s in part.series),
+        frozenset(s for part in parts for s in part.readers),
     )
 
 

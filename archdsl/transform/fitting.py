@@ -236,7 +236,7 @@ class Search:
         """The form without parts that it does not need, the slowest first."""
         for part in sorted(plan.again.parts - needed(plan.again), key=lambda p: -self.work_of(p)):
             again = plan.again
-            without = self.plan(Recompute(again.scopes - {part}, again.grown, again.series - {part}))
+            without = self.plan(replace(again, scopes=again.scopes - {part}, series=again.series - {part}))
             if without.peak <= limit:
                 plan = without
         return plan
@@ -335,6 +335,7 @@ class Search:
             frozenset(s for again in chosen for s in again.scopes),
             frozenset(n for again in chosen for n in again.grown),
             frozenset(s for again in chosen for s in again.series),
+            frozenset(s for again in chosen for s in again.readers),
         )
 
 

@@ -27,13 +27,14 @@ class Recompute:
     """The scopes and series that store only their inputs and run again in the backward pass; none is inside another.
 
     `grown` are concats whose outputs are not stored either, but concatenated again wherever they are read: those of
-    dense connections around such scopes, or around scopes that begin with such series, and those that one such scope
-    reads.
+    dense connections around such scopes, or around scopes that begin with such series, and those that one scope alone
+    reads, of `readers`.
     """
 
     scopes: frozenset[Scope] = frozenset()
     grown: frozenset[Node] = frozenset()
     series: frozenset[Series] = frozenset()
+    readers: frozenset[Scope] = frozenset()
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -43,11 +44,9 @@ class Recompute:
     @property
     def bodies(self) -> frozenset[Scope]:
         """The scopes that take `grown` part by part: the bodies of dense connections, and readers of a concat."""
-        if not self.grown:
-            return frozenset()
-        added, whole = {node.inputs[1] for node in self.grown}, {Tensor(node.id) for node in self.grown}
+        added = {node.inputs[1] for node in self.grown}
         around = self.scopes.union(s.scope for s in self.series)
-        return frozenset(s for s in around if not (added.isdisjoint(s.outputs) and whole.isdisjoint(s.inflow())))
+        return self.readers.union(s for s in around if not added.isdisjoint(s.outputs))
 
 
 NOTHING = Recompute()

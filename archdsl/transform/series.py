@@ -49,14 +49,15 @@ def joined(graph: Graph) -> Iterator[Recompute]:
     found = _Finder(graph, FIRST)
     for node, body in joins(graph):
         grown = frozenset((node,))
-        yield Recompute(frozenset((body,)), grown)
+        readers = frozenset((body,))
+        yield Recompute(readers, grown, readers=readers)
         row = next(found.longest(body), [])
         if not row or row[0] is not body.members[0]:
             continue
         count = next((i + 1 for i, member in enumerate(row) if _is_costly(member)), len(row))
         first, rest = Series(tuple(row[:count])), list(between(row[count:]))
         for more in ([], *([[s] for s in rest] if len(rest) > 1 else []), *([rest] if rest else [])):
-            yield Recompute(grown=grown, series=frozenset((first, *more)))
+            yield Recompute(grown=grown, series=frozenset((first, *more)), readers=readers)
 
 
 def between(row: Sequence[Node | Scope]) -> Iterator[Series]:

@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from archdsl import Budget, build, check, cli, load
+from archdsl.backends.torch_source import write_module
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Scope
 from archdsl.graph.series import Part, Series
+from archdsl.proof import prove
 from archdsl.runtime.loading import instantiate
 from archdsl.transform.fitting import Plan, Search, fitted, front
 from archdsl.transform.recompute import Recompute, recompute
+from tests import published
 from tests.analysis.test_memory import TOLERANCE, peak, step, weights
 from tests.helpers import graph_of
 from tests.transform.test_recompute import agrees
@@ -111,6 +114,19 @@ def test_all_forms_of_a_front_have_the_gradients_of_the_plain_one() -> None:
     assert any(p.again.grown for p in plans)
     for plan in plans[1:]:
         agrees(graph, plan.again)
+
+
+FAMILIES = [
+    *("resnet:resnet18", "unet:unet_padded"),
+    *(pytest.param(spec, marks=pytest.mark.long) for spec in ("densenet:densenet121", *published.first_of_family())),
+]
+
+
+@pytest.mark.parametrize("spec", FAMILIES)
+def test_all_forms_of_a_front_of_a_model_are_proved(spec: str) -> None:
+    graph = check(spec)
+    for plan in front(graph, Budget(0, 8), 8)[1:]:
+        prove(write_module(graph, recompute=plan.again), graph, recompute=plan.again)
 
 
 def test_parts_and_dense_connections_are_recomputed_together() -> None:

@@ -64,7 +64,7 @@ def test_no_set_of_parts_is_faster(name: str, cpu: bool) -> None:
     text = {**TINY, **FINE}[name]
     search = search_in(text, cpu)
     with patch.object(Simulation, "of", partial(Simulation.of, cpu=cpu)):
-        every = [search.plan(joined(parts)) for parts in antichains(choices(search.graph))]
+        every = [search.plan(joined(parts)) for parts in antichains(choices(search))]
         every += [search.plan(candidate.again) for candidate in search.candidates]
         every.append(search.within(int(0.9 * search.plain.peak)) or search.plain)
         lower = LowerBound(search)
