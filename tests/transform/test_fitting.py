@@ -24,7 +24,7 @@ from tests.helpers import graph_of
 from tests.transform.test_recompute import agrees
 
 TINY = {
-    "resnet:resnet18": (3, 64, 64),
+    "resnet:resnet18": (3, 128, 128),
     "densenet:densenet121": (3, 64, 64),
     "unet:unet_padded": (3, 64, 64),
     "swin:swin_t": (3, 224, 224),
