@@ -23,8 +23,7 @@ def node_works(graph: Graph, sizes: Mapping[str, int], dtype: str, run: Simulati
     found = []
     for node in graph.nodes():
         moved = sum(run.bytes(t) for t in (*node.inputs, *(Tensor(node.id, i) for i in range(len(node.shapes)))))
-        # First for the statistics, then to normalise.
-        moved += sum(run.bytes(t) for t in node.inputs) if node.operation.family == "normalisation" else 0
+        moved += sum(run.bytes(t) for t in node.inputs) if node.operation.reads_twice else 0
         views = bool(node.inputs) and node.operation.shares(0) is not None
         found.append(2.0 * macs[node].macs + (0 if views else BALANCE * moved * 4 / BYTES[dtype]))
     return found

@@ -140,6 +140,8 @@ class Facts:
 
     view: ClassVar[bool] = False
     """Whether its results are views of its inputs, without memory of their own."""
+    reads_twice: ClassVar[bool] = False
+    """Whether it reads its input twice: first for statistics."""
     saves_first: ClassVar[bool] = False
     """Whether PyTorch saves what it saves before it computes the result: a recomputation that only needs what is saved
     stops there."""

@@ -58,6 +58,7 @@ class Norm(Operation):
     """The base of normalisations, which keep the size."""
 
     family = "normalisation"
+    reads_twice = True
     follows = True
     leads = True
     begins_box = True

@@ -32,6 +32,8 @@ from archdsl.transform.series import joined, lighter, series
 
 STEPS = 500
 """Amounts of memory that the dynamic program distinguishes, between none saved and all."""
+PRUNED = 100
+"""How many parts are tried to do without, each by a simulation."""
 LITTLE = 10_000
 """A part that saves no more than the whole divided by this is no candidate: the statistics of a batchnorm, say."""
 TRIES = 6
@@ -233,8 +235,8 @@ class Search:
         return self.alike(self.pruned(best, limit), limit) if best is not None else None
 
     def pruned(self, plan: Plan, limit: int) -> Plan:
-        """The form without parts that it does not need, the slowest first."""
-        for part in sorted(plan.again.parts - needed(plan.again), key=lambda p: -self.work_of(p)):
+        """The form without parts that it does not need, of the slowest ones."""
+        for part in sorted(plan.again.parts - needed(plan.again), key=lambda p: -self.work_of(p))[:PRUNED]:
             again = plan.again
             without = self.plan(replace(again, scopes=again.scopes - {part}, series=again.series - {part}))
             if without.peak <= limit:
@@ -275,12 +277,15 @@ class Search:
             shared = any(s.use is not None or s.again for s in scope.calls())
             if scope.kind != "model" and not shared and any(True for _ in scope.nodes()):
                 yield from self.candidate(Recompute(frozenset((scope,))), held.saved(scope))
-        for part in series(self.graph, Layout.of(self.graph)):
+        layout, chains = Layout.of(self.graph), dense_chains(self.graph)
+        for again in chains:
+            yield from self.apart(again)
+        if layout.last and chains:
+            return  # features have the channels first, so axes may be moved elsewhere, even within series
+        for part in series(self.graph, layout):
             yield from self.candidate(Recompute(series=frozenset((part,))), held.saved(part))
-        for again in dense_chains(self.graph):
-            for form in (again, *lighter(self.graph, again)):
-                yield from self.apart(form)
-        for form in joined(self.graph):
+        forms = [form for again in chains for form in lighter(self.graph, again)]
+        for form in [*forms, *joined(self.graph)] if not layout.last else ():
             yield from self.apart(form)
 
     def candidate(self, again: Recompute, saved: int) -> Iterator[Candidate]:

@@ -34,22 +34,23 @@ def series(graph: Graph, layout: Layout) -> Iterator[Series]:
 def lighter(graph: Graph, dense: Recompute) -> Iterator[Recompute]:
     """Dense connections of which the bodies run again without what is costly, all of each or what takes the features.
 
+    The network has no tensors with the channels last.
+
     Pleiss et al., Memory-efficient implementation of DenseNets, 2017 (arXiv:1707.06990).
     """
     found = _Finder(graph, FIRST)
     pieces = {body: [s for row in found.longest(body) for s in between(row)] for body in dense.scopes}
-    if any(not found or found[0].members[0] is not body.members[0] for body, found in pieces.items()):
+    if any(not own or own[0].members[0] is not body.members[0] for body, own in pieces.items()):
         return
-    yield Recompute(grown=dense.grown, series=frozenset(found[0] for found in pieces.values()))
-    yield Recompute(grown=dense.grown, series=frozenset(s for found in pieces.values() for s in found))
+    yield Recompute(grown=dense.grown, series=frozenset(own[0] for own in pieces.values()))
+    yield Recompute(grown=dense.grown, series=frozenset(s for own in pieces.values() for s in own))
 
 
 def joined(graph: Graph) -> Iterator[Recompute]:
     """Concats that are put together again where a block reads them, with all of it or with its layers in series."""
     found = _Finder(graph, FIRST)
     for node, body in joins(graph):
-        grown = frozenset((node,))
-        readers = frozenset((body,))
+        grown, readers = frozenset((node,)), frozenset((body,))
         yield Recompute(readers, grown, readers=readers)
         row = next(found.longest(body), [])
         if not row or row[0] is not body.members[0]:

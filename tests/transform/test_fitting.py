@@ -129,6 +129,28 @@ def test_all_forms_of_a_front_of_a_model_are_proved(spec: str) -> None:
         prove(write_module(graph, recompute=plan.again), graph, recompute=plan.again)
 
 
+CHANNELS_LAST = """
+    block layer {{ {} }}
+    model net {{
+        input x[6, 32, 32]
+        conv(6, 3) -> layernorm -> linear(12) -> gelu -> linear(6)
+        {}
+        layernorm -> gelu -> linear(4)
+    }}
+"""
+
+
+@pytest.mark.parametrize("body", ["layernorm -> gelu -> linear(6)", "batchnorm -> relu -> conv(6, 3)"])
+@pytest.mark.parametrize("around", ["repeat 3 { dense { layer } }", "(layernorm, relu) -> concat -> layer -> relu"])
+def test_forms_of_networks_that_move_axes_are_proved(body: str, around: str) -> None:
+    graph = graph_of(CHANNELS_LAST.format(body, around))
+    plans = front(graph, Budget(0, 8), 6)
+    assert len(plans) > 2
+    for plan in plans[1:]:
+        prove(write_module(graph, recompute=plan.again), graph, recompute=plan.again)
+        agrees(graph, plan.again)
+
+
 def test_parts_and_dense_connections_are_recomputed_together() -> None:
     graph = graph_of(MIXED)
     dense = recompute(graph, "dense")
