@@ -42,6 +42,11 @@ def lighter(graph: Graph, dense: Recompute) -> Iterator[Recompute]:
     pieces = {body: [s for row in found.longest(body) for s in between(row)] for body in dense.scopes}
     if any(not own or own[0].members[0] is not body.members[0] for body, own in pieces.items()):
         return
+    for body, own in pieces.items():
+        (whole,), first = body.inflow(), {node.id for node in own[0].nodes()}
+        reading = {node.id for node in body.nodes() if whole in node.inputs}
+        if not first.issuperset(reading) or any(map(found.is_bound, body.nodes())):
+            return  # they are put together within the series alone
     yield Recompute(grown=dense.grown, series=frozenset(own[0] for own in pieces.values()))
     yield Recompute(grown=dense.grown, series=frozenset(s for own in pieces.values() for s in own))
 
@@ -53,7 +58,7 @@ def joined(graph: Graph) -> Iterator[Recompute]:
         grown, readers = frozenset((node,)), frozenset((body,))
         yield Recompute(readers, grown, readers=readers)
         row = next(found.longest(body), [])
-        if not row or row[0] is not body.members[0]:
+        if not row or row[0] is not body.members[0] or any(map(found.is_bound, body.nodes())):
             continue
         count = next((i + 1 for i, member in enumerate(row) if _is_costly(member)), len(row))
         first, rest = Series(tuple(row[:count])), list(between(row[count:]))

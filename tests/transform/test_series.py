@@ -162,6 +162,15 @@ def test_features_of_dense_connections_are_put_together_again() -> None:
         agrees(graph, again)
 
 
+def test_features_that_a_body_reads_twice_are_not_put_together_in_series() -> None:
+    """As where a body scales what flows in by what is squeezed and excited from it."""
+    body = "block layer { (it, global_avgpool -> conv(it.channels, 1) -> sigmoid) -> mul -> conv(3, 3) }"
+    graph = graph_of(net_text("repeat 2 { dense { layer } }", before=body))
+    dense = recompute(graph, "dense")
+    assert not list(lighter(graph, dense))
+    agrees(graph, dense)
+
+
 @pytest.mark.parametrize("body", ["conv(3, 3) -> relu", "{ tanh } -> conv(3, 3)"])
 def test_bodies_that_begin_with_what_is_costly_run_again_as_a_whole(body: str) -> None:
     graph = graph_of(net_text("repeat 2 { dense { layer } }", before=f"block layer {{ {body} }}"))
