@@ -203,6 +203,11 @@ class Scope:
         inside = {node.id for node in self.nodes()}
         return list(dict.fromkeys(t for node in self.nodes() for t in node.inputs if t.node not in inside))
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is a call of something shared, or in one."""
+        return any(scope.use is not None or scope.again for scope in self.calls())
+
     def calls(self) -> Iterator[Scope]:
         """This scope and its enclosing ones, innermost first."""
         scope: Scope | None = self

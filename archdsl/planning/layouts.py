@@ -144,7 +144,7 @@ class _Form:
 
     name: Recomputing
     graph: Graph
-    scopes: frozenset[Part]
+    parts: frozenset[Part]
     times: float
 
 
@@ -227,7 +227,7 @@ class _Search:
         key = form.name, several
         if key not in self.steps:
             self.steps[key] = held(
-                form.graph, self.sizes, self.training.dtype, recompute=form.scopes, accumulates=several
+                form.graph, self.sizes, self.training.dtype, recompute=form.parts, accumulates=several
             )
         found = self.steps[key]
         buckets = found.gradients if replicas > 1 else 0
@@ -248,7 +248,7 @@ class _Search:
                 self.training.dtype,
                 parts,
                 self.state,
-                recompute=form.scopes,
+                recompute=form.parts,
                 accumulates=several,
             )
         total = sum(parts.gathered.values())

@@ -95,7 +95,7 @@ class Layers:
 
     @cached_property
     def run(self) -> tuple[Graph, frozenset[Part]]:
-        """The graph as the built module runs it, and the scopes that it recomputes."""
+        """The graph as the built module runs it, and the parts that it recomputes."""
         return as_run(self.graph, recompute(self.graph, self.options.recompute))
 
     def held(self, *, cpu: bool) -> Memory:

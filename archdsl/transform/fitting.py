@@ -274,8 +274,7 @@ class Search:
     def found(self) -> Iterator[Candidate]:
         held = Between.of(self.run, self.budget.batch)
         for scope in self.graph.root.scopes():
-            shared = any(s.use is not None or s.again for s in scope.calls())
-            if scope.kind != "model" and not shared and any(True for _ in scope.nodes()):
+            if scope.kind != "model" and not scope.is_shared and any(True for _ in scope.nodes()):
                 yield from self.candidate(Recompute(frozenset((scope,))), held.saved(scope))
         layout, chains = Layout.of(self.graph), dense_chains(self.graph)
         for again in chains:

@@ -123,7 +123,7 @@ def joins(graph: Graph) -> Iterator[tuple[Node, Scope]]:
         body = next((s for s in reading[0].scope.calls() if s.parent is node.scope), None)
         if body is None or body.members[0] is not reading[0] or not _needs_alone(graph, body, whole):
             continue
-        if all(s.use is None and not s.again for s in body.calls()) and next(body.nodes()).id == node.id + 1:
+        if not body.is_shared and next(body.nodes()).id == node.id + 1:
             yield node, body
 
 

@@ -24,7 +24,7 @@ def series(graph: Graph, layout: Layout) -> Iterator[Series]:
     """All series that are worth a try. `layout` says where the built module moves axes, which no series does."""
     found = _Finder(graph, layout)
     for scope in graph.root.scopes():
-        if any(s.use is not None or s.again for s in scope.calls()):
+        if scope.is_shared:
             continue  # the calls of what is shared would have to be alike
         for row in found.longest(scope):
             # All of a block is a part by itself.

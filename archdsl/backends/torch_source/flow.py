@@ -147,7 +147,7 @@ class Router:
         outputs = [
             self.take(segment, {lane: c.outputs[i] for lane, c in enumerate(cells)}) for i in range(len(first.outputs))
         ]
-        in_series(segment.actions)  # refuses what is not
+        fused(segment.actions)  # refuses what is not
         return Flow(inputs, segment.actions, outputs)
 
     def run(self, entries: Sequence[Entry], segment: Segment) -> None:
@@ -383,7 +383,7 @@ def declares(action: Action) -> bool:
     return isinstance(action, Call) and action.leaf.steps[0].declares
 
 
-def in_series(actions: Iterable[Action]) -> list[Action]:
+def fused(actions: Iterable[Action]) -> list[Action]:
     """The actions, with one call for leaves that are recomputed in series. Raises CannotMerge where they are not."""
     found: list[Action] = []
     for action in actions:
@@ -401,10 +401,10 @@ def in_series(actions: Iterable[Action]) -> list[Action]:
                     raise CannotMerge
                 found.append(Call(last.leaf, last.inputs, action.outputs, behind=[*last.behind, action.leaf]))
             case Decision():
-                branches = [in_series(branch) for branch in action.branches]
+                branches = [fused(branch) for branch in action.branches]
                 found.append(replace(action, branches=branches))
             case Rounds():
-                found.append(replace(action, body=in_series(action.body)))
+                found.append(replace(action, body=fused(action.body)))
     return found
 
 

@@ -24,8 +24,8 @@ from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
 from archdsl.backends.torch_source.scope import loop_head
 from archdsl.backends.torch_source.sequences import (
-    IN_SERIES,
-    OF_FEATURES,
+    RECOMPUTED_FEATURES,
+    RECOMPUTED_LAYERS,
     TENSOR,
     features_line,
     method,
@@ -42,7 +42,7 @@ def forward(made: Constructor) -> py.Function | None:
     """The `forward` of a class whose constructor has named the members; None where nn.Sequential has it."""
     if made.plan.flow is None:
         return of_sequence(made)
-    flow = replace(made.plan.flow, actions=flows.in_series(made.plan.flow.actions))
+    flow = replace(made.plan.flow, actions=flows.fused(made.plan.flow.actions))
     return Forward(made.file, made.plan, made.is_model, made, flow).run()
 
 
@@ -175,8 +175,8 @@ class Forward:
         if call.leaf.steps[0].series is not None:
             layers = map(self.access, call.leaves)
             if recomputes_features(self.plan) and call.inputs[0] is self.flow.inputs[0]:
-                return py.Call(py.Var(OF_FEATURES), (py.Var("features"), *layers))
-            return py.Call(py.Var(IN_SERIES), (*operands, *layers))
+                return py.Call(py.Var(RECOMPUTED_FEATURES), (py.Var("features"), *layers))
+            return py.Call(py.Var(RECOMPUTED_LAYERS), (*operands, *layers))
         leaf = self.declared(call.leaf) if call.leaf.steps[0].calls else call.leaf
         planned = self.plan.made[leaf]
         form = planned.form

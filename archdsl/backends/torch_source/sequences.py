@@ -13,9 +13,9 @@ from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.plan import Plan
 
 TENSOR = py.Var("Tensor")
-IN_SERIES = "recomputed_layers"
+RECOMPUTED_LAYERS = "recomputed_layers"
 """The function that recomputes layers in series."""
-OF_FEATURES = "recomputed_features"
+RECOMPUTED_FEATURES = "recomputed_features"
 """The one that does so for the layers at the start of a dense connection's body."""
 
 
@@ -48,7 +48,9 @@ def layers_in_turn(plan: Plan, x: py.Var) -> list[py.Statement]:
         found += some_layers(x, done, start)
         those = py.Star(part_of(layers, start, stop))
         of_features = recomputes_features(plan) and not start
-        given = call(OF_FEATURES, py.Var("features"), those) if of_features else call(IN_SERIES, x, those)
+        given = (
+            call(RECOMPUTED_FEATURES, py.Var("features"), those) if of_features else call(RECOMPUTED_LAYERS, x, those)
+        )
         found.append(py.Assign(x, given))
         done = stop
     return [*found, *some_layers(x, done, end)]
