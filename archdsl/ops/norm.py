@@ -33,11 +33,8 @@ def start(init: AffineInit) -> Start | None:
 
 
 def running_weights(count: int) -> tuple[Weight, ...]:
-    return (
-        Weight("running_mean", (count,), trainable=False, buffer=True),
-        Weight("running_var", (count,), trainable=False, buffer=True),
-        Weight("num_batches_tracked", (), trainable=False, buffer=True, dtype="int64"),
-    )
+    means = (Weight(name, (count,), trainable=False, buffer=True) for name in ("running_mean", "running_var"))
+    return (*means, Weight("num_batches_tracked", (), trainable=False, buffer=True, dtype="int64"))
 
 
 def needs_weight(affine: bool, init: AffineInit) -> None:
