@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Scope
-from archdsl.graph import Tensor as Edge
+from archdsl.graph.series import Part
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
 from archdsl.proof.layers import Layer, forget
@@ -265,22 +265,22 @@ class Proof:
             return
         bodies = self.recompute.bodies
         self.paths = self.paths or {id(module): path[:-1] for path, module in model._named(True)}
-        found = sorted(self.paths.get(id(module), "?") for module in run.recomputed)
-        wanted = sorted(s.path for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes()))
+        around = {scope.path: scope.parent for scope in bodies}
+        found = [(self.paths.get(id(module), "?"), given) for module, given in run.recomputed]
+        live = [s for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes())]
+        wanted = [(s.path, self.taken(s, s.parent, meaning) if s in bodies else ()) for s in live]
         rows = []
         for series in self.recompute.series:
-            parts = [p for t in series.inflow() for p in (self.features(t) if series.scope in bodies else [t])]
-            numbers = [meaning.values[t.node][t.index][0].number for t in (*parts, series.outflow)]
-            rows.append((tuple(numbers[:-1]), numbers[-1]))
-        if found != wanted or sorted(run.in_series) != sorted(rows):
+            result = meaning.values[series.outflow.node][series.outflow.index][0].number
+            rows.append((self.taken(series, around.get(series.scope.path), meaning), result))
+        calls = [(path, given if path in around else ()) for path, given in found]
+        if sorted(calls) != sorted(wanted) or sorted(run.in_series) != sorted(rows):
             raise Unproved("recomputes other parts than those chosen")
 
-    def features(self, tensor: Edge) -> list[Edge]:
-        """The features of a dense connection that a tensor consists of, or the tensor itself."""
-        node = self.graph.node(tensor)
-        if node not in self.recompute.grown:
-            return [tensor]
-        return [*self.features(node.inputs[0]), node.inputs[1]]
+    def taken(self, part: Part, around: Scope | None, meaning: Meaning) -> tuple[int, ...]:
+        """The terms that flow into a part, one by one those that the scope around has gathered."""
+        tensors = [p for t in part.inflow() for p in self.recompute.features(self.graph, t, around)]
+        return tuple(meaning.values[t.node][t.index][0].number for t in tensors)
 
 
 def _in_mode(model: Module, training: bool) -> None:

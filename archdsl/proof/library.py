@@ -80,8 +80,8 @@ class Run:
     """How often it asked, or ran something again: such a call does not always do the same."""
     training: bool = True
     """Whether the model trains; statistics are updated only then."""
-    recomputed: list[Module] = field(default_factory=list)
-    """The modules whose forward runs again in the backward pass."""
+    recomputed: list[tuple[Module, tuple[int, ...]]] = field(default_factory=list)
+    """The modules whose forward runs again in the backward pass, with the terms that they take."""
     in_series: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     """Of the layers in series that do, the terms that they take and give."""
     dims: list[FreeDim] = field(default_factory=list)
@@ -219,10 +219,11 @@ class Library:
         buffers = [(m, dict(m._buffers)) for module in modules for m in module.modules() if m._buffers]
         with first:
             result = function(*inputs)
+        numbers = tuple([t.read().number for t in tensors])
         if isinstance(inputs[0], Module):
-            self.run.recomputed.append(inputs[0])
+            self.run.recomputed.append((inputs[0], numbers))
         else:
-            self.run.in_series.append((tuple([t.read().number for t in tensors]), result.read().number))
+            self.run.in_series.append((numbers, result.read().number))
         if not self.run.state.get("compiling", False):  # under torch.compile, side effects happen once
             counts = len(self.run.recomputed), len(self.run.in_series)
             first_draws = table.rewind(drawn)  # the second run draws the same random numbers

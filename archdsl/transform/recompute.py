@@ -48,6 +48,17 @@ class Recompute:
         around = self.scopes.union(s.scope for s in self.series)
         return self.readers.union(s for s in around if not added.isdisjoint(s.outputs))
 
+    def is_apart(self, concat: Node, scope: Scope | None) -> bool:
+        """Whether what is in a scope takes a concat part by part. What leaves the scope is put together."""
+        return concat in self.grown and concat.scope is scope
+
+    def features(self, graph: Graph, tensor: Tensor, scope: Scope | None) -> list[Tensor]:
+        """The parts of a tensor that a body in a scope takes one by one, or the tensor itself."""
+        node = graph.node(tensor)
+        if not self.is_apart(node, scope):
+            return [tensor]
+        return [*self.features(graph, node.inputs[0], scope), node.inputs[1]]
+
 
 NOTHING = Recompute()
 
@@ -212,8 +223,7 @@ class _Apart:
         region = {node.id: scope for scope in self.again.bodies for node in scope.nodes()}
         read = {o.tensor for o in old.outputs}
         for node in old.nodes():
-            if node.id not in region:
-                read.update(node.inputs[1:] if node in self.again.grown else node.inputs)
+            read.update(t for t in node.inputs if not self.takes_parts(node, t, region.get(node.id)))
         for member in old.root.walk():
             if isinstance(member, Scope):
                 self.new.open(member)
@@ -243,20 +253,30 @@ class _Apart:
         """The concat of a dense connection: parts, put together here only if something here reads it."""
         first, added = node.inputs
         result = Tensor(node.id)
-        self.parts[result] = (*self.resolve(first), self.whole[None, added])
+        parts = self.parts[first] if self.takes_parts(node, first, None) else (self.whole[None, first],)
+        self.parts[result] = (*parts, self.whole[None, added])
         if read:
             self.whole[None, result] = Tensor(self.new.place(node, self.parts[result]).id)
 
     def copy(self, node: Node, within: Scope | None) -> None:
         """A node as it is, behind what it reads of dense connections put together in its recomputed scope."""
         for tensor in node.inputs:
-            if within is not None and tensor in self.parts and (within, tensor) not in self.whole:
+            if (within, tensor) not in self.whole and self.reads_parts(tensor, within):
                 placed = self.new.place(self.graph.node(tensor), self.parts[tensor], within)
                 self.whole[within, tensor] = Tensor(placed.id)
         placed = self.new.place(node, [self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs])
         for i in range(len(node.shapes)):
             self.whole[None, Tensor(node.id, i)] = Tensor(placed.id, i)
 
+    def reads_parts(self, tensor: Tensor, within: Scope | None) -> bool:
+        """Whether a recomputed scope puts a tensor together that it reads."""
+        return within is not None and self.again.is_apart(self.graph.node(tensor), within.parent)
+
+    def takes_parts(self, node: Node, tensor: Tensor, within: Scope | None) -> bool:
+        """Whether a node needs the parts of a tensor alone: its recomputed scope puts them together, or it adds one."""
+        adds = node in self.again.grown and tensor == node.inputs[0]
+        return self.reads_parts(tensor, within) or (adds and self.again.is_apart(self.graph.node(tensor), node.scope))
+
     def resolve(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """The parts of a tensor, or the tensor itself."""
-        return self.parts.get(tensor) or (self.whole[None, tensor],)
+        """A tensor, or its parts where it is put together in recomputed scopes alone."""
+        return (self.whole[None, tensor],) if (None, tensor) in self.whole else self.parts[tensor]

@@ -325,3 +325,35 @@ def test_saves_what_pytorch_saves_where_axes_move(body: str) -> None:
     saved = memory(graph).saved
     assert 2 * saved.sample + saved.fixed == sum(x.untyped_storage().nbytes() for x in kept.values())
     assert result.shape[0] == 2
+
+
+DENSE = """
+    block layer { batchnorm -> relu -> conv(8, 1) }
+    block stage(count) { repeat count { dense { layer } } }
+    block steps(n) {
+        if n > 0 { dense { layer } }
+        stage: dense { layer }
+        repeat 2 { dense { layer } }
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "stage(4)",
+        "stage(2) -> stage(2)",
+        "stage(2) -> dense { layer }",
+        "dense { layer } -> stage(2)",
+        "a: dense { layer } -> b: dense { layer } -> dense { layer } -> relu",
+        "steps(1) -> conv(8, 1) -> steps(0)",
+    ],
+)
+def test_saves_what_pytorch_saves_of_dense_connections(body: str) -> None:
+    """What leaves the scope of a connection is put together, and stored if another connection takes it."""
+    graph = graph_of(net_text(body, "x[8, 16, 16]", DENSE))
+    again = recompute(graph, "dense")
+    run, parts = as_run(graph, again)
+    predicted = memory(run, recompute=parts).saved
+    module = class_of(graph, recompute=again)()
+    assert predicted.at(2) == saved(module, torch.randn(2, 8, 16, 16))

@@ -290,6 +290,17 @@ def test_a_wrong_recomputation_is_refused(name: str) -> None:
     refused(graph_of(NETWORKS["dense"]), old, new, recompute="blocks")
 
 
+def test_features_that_are_stored_together_are_refused() -> None:
+    """Each call of a layer would store all features before it."""
+    graph = graph_of(NETWORKS["dense"])
+    again = recompute(graph, "dense")
+    text = write_module(graph, recompute=again)
+    prove(text, graph, recompute=again)
+    assert "layer(*features)" in text
+    with pytest.raises(Unproved, match="recomputes other parts"):
+        prove(text.replace("layer(*features)", "layer(torch.cat(features, 1))"), graph, recompute=again)
+
+
 IN_SERIES = {
     "not recomputed": ("@recomputed\ndef recomputed_layers", "def recomputed_layers"),
     "not these": ("recomputed_layers(y, self.norm2, self.relu, self.conv3)", "self.conv3(self.relu(self.norm2(y)))"),

@@ -162,6 +162,43 @@ def test_features_of_dense_connections_are_put_together_again() -> None:
         agrees(graph, again)
 
 
+ACROSS = """
+    block layer { batchnorm -> relu -> conv(2, 1) -> dropout(0.2) }
+    block stage { dense { layer } }
+    block steps(n) {
+        if n > 0 { dense { layer } }
+        dense { layer }
+    }
+    block rounds(n) {
+        if n > 0 { dense { layer } }
+        else { relu }
+        repeat n { dense { layer } }
+        dense { layer }
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "file"),
+    [
+        ("a: stage -> b: stage", "x = self.b(self.a(x))"),
+        ("stage -> dense { a: layer }", "features = [x, self.a(x)]"),
+        ("dense { a: layer } -> b: stage", "x = self.b(torch.cat([x, self.a(x)], 1))"),
+        ("a: dense { layer } -> b: dense { layer }", "x = self.b(self.a(x))"),
+        ("steps(1) -> relu -> steps(0)", "        features = [x]\n        if self.n > 0:"),
+        ("rounds(2) -> relu -> rounds(0)", "features.append("),
+    ],
+)
+def test_features_leave_the_scope_of_their_connection_put_together(body: str, file: str) -> None:
+    """Conditions and loops are no scopes: behind them each feature still goes on by itself."""
+    graph = graph_of(net_text(body, before=ACROSS))
+    dense = recompute(graph, "dense")
+    first, every = lighter(graph, dense)
+    for again in (dense, first, every):
+        assert file in text_of(graph, again)
+        agrees(graph, again)
+
+
 def test_features_that_a_body_reads_twice_are_not_put_together_in_series() -> None:
     """As where a body scales what flows in by what is squeezed and excited from it."""
     body = "block layer { (it, global_avgpool -> conv(it.channels, 1) -> sigmoid) -> mul -> conv(3, 3) }"

@@ -10,8 +10,8 @@ The passes of `write_module`, in order:
 2. `checks`, `exporting` and `folding` make the functions beside the classes.
 3. `write` makes the tree of each class. `constructor` fills the statements of an `emitter` with `members`, which get
    their expressions from `layers` and their names from `scope`. `forward` makes `statements` of the flow, gives their
-   values variables (`variables`, with `liveness`, `assigned` and `releasing`), and writes them with the `attributes`
-   that the constructor has set; `sequences` does so for an nn.Sequential.
+   values variables (`variables`, with `gathered`, `liveness`, `assigned` and `releasing`), and writes them with the
+   `attributes` that the constructor has set; `sequences` does so for an nn.Sequential.
 4. The printer of `backends.python` writes the tree and finds what it imports; `titles` says what the file is.
 
 `plainness` says how far all this goes towards what a hand would write.

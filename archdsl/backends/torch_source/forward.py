@@ -80,6 +80,7 @@ class Forward:
             self.pressing(self.file.releases.variables),
             self.pressing(self.file.releases.operands),
             straight=self.file.plainness >= Plainness.STRAIGHT,
+            takes_features=self.takes_features,
         ).run()
         parts = features_line(self.plan, names[0]) if names else []
         checks = check_calls(self.file.checks, names) if self.is_model else []

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from archdsl.backends.torch_source.assigned import unassigned
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value, calls_in, made_by, taken_by
+from archdsl.backends.torch_source.gathered import Gathered
 from archdsl.backends.torch_source.liveness import Lives, Stretch, joined, meet
 from archdsl.backends.torch_source.names import unique
 from archdsl.backends.torch_source.releasing import Releasing
@@ -71,13 +72,15 @@ class Composer:
     joined: dict[Value, list[Value]] = field(default_factory=dict)
     preferred: dict[Value, list[Value]] = field(default_factory=dict)
     labels: dict[Value, str] = field(default_factory=dict)
+    takes_features: Callable[[Call], bool] = lambda call: False
+    """Whether a call takes the features that a dense connection has gathered one by one."""
     lists: set[Value] = field(default_factory=set)
     """Values that are lists of features, put together where they are read."""
     loops: list[dict[Value, None]] = field(default_factory=list)
     clock: int = 0
 
     def run(self) -> Layout:
-        self.find_lists(self.flow.actions)
+        self.lists = Gathered(lambda call: self.appends(call) is not None, self.takes_features).run(self.flow)
         statements = self.compose_all()
         self.lives = Lives.of(self.flow, statements)
         self.measure_flow(statements)
@@ -91,24 +94,6 @@ class Composer:
         if not self.straight:
             statements = Releasing(self.lives.lasts, self.must_go, self.life, names).over(statements)
         return Layout([*starts, *statements], names, self.lists)
-
-    def find_lists(self, actions: Sequence[Action]) -> None:
-        for action in actions:
-            match action:
-                case Call():
-                    if self.appends(action) is not None:
-                        self.lists.update(action.outputs)
-                case Decision():
-                    for branch in action.branches:
-                        self.find_lists(branch)
-                    for join in action.joins:
-                        if all(v in self.lists for v in (*join.branches, join.passed) if v is not None):
-                            self.lists.add(join.value)
-                case Rounds():
-                    self.find_lists(action.body)
-                    for carried in action.carried:
-                        if carried.after in self.lists:
-                            self.lists.update(v for v in (carried.value, carried.final) if v is not None)
 
     # ------------------------------------------------------------ statements
 
