@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from random import Random
+
 import pytest
 import torch
 
@@ -10,13 +13,15 @@ from archdsl.analysis.layout import Layout
 from archdsl.backends.torch_source import write_module
 from archdsl.built import execute
 from archdsl.common.choices import Budget
+from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph.series import Series
 from archdsl.proof import prove
 from archdsl.transform.fitting import Search
-from archdsl.transform.recompute import NOTHING, Recompute, recompute
+from archdsl.transform.recompute import NOTHING, Recompute, as_run, recompute
 from archdsl.transform.series import joined, lighter, series
-from tests.helpers import graph_of, net_text
+from tests import random_dense
+from tests.helpers import graph_of, net_text, random_graph
 from tests.modules import inputs
 from tests.ops.test_recomputed import Kernels
 from tests.transform.test_recompute import agrees, module
@@ -197,6 +202,35 @@ def test_features_leave_the_scope_of_their_connection_put_together(body: str, fi
     for again in (dense, first, every):
         assert file in text_of(graph, again)
         agrees(graph, again)
+
+
+def dense_forms(graph: Graph, random: Random) -> Iterator[Recompute]:
+    """Its dense connections recomputed in each way, some of its concats, and both together."""
+    try:
+        dense = recompute(graph, "dense")
+        forms = [dense, *lighter(graph, dense)]
+    except SpecError:  # it has none
+        forms = []
+    yield from forms
+    for concat in random.sample(found := list(joined(graph)), min(2, len(found))):
+        yield concat
+        taken = {node.id for part in concat.bodies for node in part.nodes()}
+        for form in forms:
+            if taken.isdisjoint(node.id for part in form.parts for node in part.nodes()):
+                grown, series = form.grown | concat.grown, form.series | concat.series
+                yield Recompute(form.scopes | concat.scopes, grown, series, concat.readers)
+
+
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(s, marks=pytest.mark.long) for s in range(20, 400))])
+def test_random_dense_connections(seed: int) -> None:
+    """The readable text is proved, and one form computes the same."""
+    random = Random(seed)
+    _, graph = random_graph(random_dense.network, random, nodes=300)
+    forms = list(dense_forms(graph, random))
+    for again in forms:
+        text_of(graph, again)
+        as_run(graph, again)  # verifies what it gives
+    agrees(graph, random.choice([NOTHING, *forms]))
 
 
 def test_features_that_a_body_reads_twice_are_not_put_together_in_series() -> None:
