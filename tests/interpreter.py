@@ -26,6 +26,8 @@ from tests.ops.forms import Built
 
 LARGE = 1e12
 """Scores of attention from here on leave no digit of its weights."""
+LITTLE = 1e-20
+"""Weights of attention below this change no digit of one that is 1."""
 Keep = Callable[[tuple[int, ...], float, Tensor], Tensor]
 """Draws ones with probability p, else zeros: `keep(shape, p, like)`."""
 
@@ -33,7 +35,7 @@ Keep = Callable[[tuple[int, ...], float, Tensor], Tensor]
 class Noise(Protocol):
     """Perturbs the numbers of a node like rounding."""
 
-    def value(self, x: Tensor, largest: float) -> Tensor:
+    def value(self, x: Tensor, largest: float | Tensor) -> Tensor:
         """`x`, computed from numbers of that magnitude."""
         ...
 
@@ -106,21 +108,24 @@ class Interpreter:
 
     def softened(self, scores: Tensor) -> Tensor:
         """The softmax along the last axis."""
-        powers = torch.exp(scores - scores.detach().amax(-1, keepdim=True))
-        weights = powers / powers.sum(-1, keepdim=True)
         noise, seen = self.noise, 0.0
-        if noise is None or not weights.requires_grad:
+        if noise is None or scores.shape[-1] == 1:  # the weight is 1, without rounding
+            return softmax(scores)
+        scores = noise.value(scores, min(LARGE, float(scores.detach().nan_to_num(neginf=0.0).abs().max())))
+        weights = softmax(scores)
+        if not weights.requires_grad:
             return weights
 
         def see(gradient: Tensor) -> None:
             nonlocal seen
             seen = float(gradient.abs().max())
 
-        # Where one score is far above the others, the gradient is a difference of numbers as large as these.
+        # Where one score is above the others, the gradient is a difference of numbers as large as these; where it is so
+        # far above them that its weight is 1, they are the same number.
+        rounded = torch.where(weights.detach().topk(2).values[..., 1:] > LITTLE, weights.detach(), 0.0)
         weights.register_hook(see)
-        scores.register_hook(lambda gradient: noise.value(gradient, seen))
-        # For the gradient PyTorch computes weights again, as exp(score - log of the sum), off by a score's rounding.
-        return noise.value(weights, min(LARGE, float(scores.detach().nan_to_num(neginf=0.0).abs().max())))
+        scores.register_hook(lambda gradient: noise.value(gradient, seen * rounded))
+        return weights
 
     def weight(self, path: str, name: str) -> Tensor:
         return self.state[f"{path}.{name}"]
@@ -760,6 +765,11 @@ def attended(
         weights = weights if keep is None else weights * keep[:, head]
         found.append(torch.einsum("nqk,nkc->nqc", weights, value))
     return torch.cat(found, 2)
+
+
+def softmax(scores: Tensor) -> Tensor:
+    powers = torch.exp(scores - scores.detach().amax(-1, keepdim=True))
+    return powers / powers.sum(-1, keepdim=True)
 
 
 def each(value: Any, axes: int) -> tuple[Any, ...]:

@@ -486,7 +486,7 @@ class Rounding:
         self.gain = 1.0
         self.generator = torch.Generator().manual_seed(9)
 
-    def value(self, x: Tensor, largest: float) -> Tensor:
+    def value(self, x: Tensor, largest: float | Tensor) -> Tensor:
         return x + self.by * largest * torch.randn(x.shape, generator=self.generator, dtype=torch.double)
 
     def node(self, run: Callable[[Sequence[Tensor]], list[Tensor]], inputs: Sequence[Tensor]) -> list[Tensor]:

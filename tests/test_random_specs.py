@@ -26,10 +26,10 @@ from archdsl.backends.torch_source import write_module
 from archdsl.graph import Graph, Node, Scope
 from archdsl.ops import OPERATIONS
 from tests import random_checks
-from tests.helpers import graph_of
+from tests.helpers import graph_of, net_text
 from tests.interpreter import Interpreter
 from tests.ops.forms import Built, tensors
-from tests.random_checks import Wrong, holds
+from tests.random_checks import Held, Wrong, holds
 from tests.random_specs import spec
 
 QUICK, SHARD, LONG = 45, 1_000, 20_000
@@ -37,8 +37,13 @@ SHARE = 0.75
 """The minimum fraction of seeds that give a network; it is 0.86 of many, and less in a small sample."""
 PLAINER = 0.02
 """The maximum fraction of networks that are not proved at the first attempt; two may be in a small sample."""
-ROUNDED, TINY = 0.01, 0.1
-"""The maximum fraction of tensors that are sensitive to rounding, or are below the tolerance."""
+TINY = 0.1
+"""The maximum fraction of tensors that are below the tolerance."""
+ROUNDED = 0.03
+"""The maximum fraction of networks with a tensor that is sensitive to rounding; 21 of 1,708 networks were (1.2 %).
+
+Tensors are no measure: 1,180 of the 1,599 among the seeds 8,000 – 8,999 are of one network of 18 attentions in turn.
+"""
 OVERFLOWING = 0.05
 """The maximum fraction of networks with numbers so large that their comparison says nothing."""
 
@@ -165,12 +170,13 @@ def hold(seeds: range) -> tuple[Counter[str], Counter[tuple[str, str]], Counter[
             these = holds(graph)
             counts += these
             counts["networks with overflow"] += these["overflow"] > 0
+            counts["networks with rounding"] += these["hang on rounding"] > 0
         except Wrong as error:
             wrong.append(f"seed {seed}: {error}\n{text}")
     assert not wrong, f"{len(wrong)} of {counts['networks']} networks are built wrong\n" + "\n".join(wrong[:3])
     assert counts["networks"] >= SHARE * len(seeds)
     assert counts["plainer"] <= max(2, PLAINER * counts["networks"])
-    assert counts["hang on rounding"] <= ROUNDED * counts["tensors"]
+    assert counts["networks with rounding"] <= max(3, ROUNDED * counts["networks"]), "networks with rounding"
     assert counts["networks with overflow"] <= max(4, OVERFLOWING * counts["networks"])
     assert counts["tensors below the tolerance"] <= TINY * counts["tensors"]
     return counts, given, met
@@ -220,6 +226,40 @@ def test_numbers_whose_squares_overflow_count_as_overflow() -> None:
     assert counts["overflow"] > 0
     calm = holds(graph_of(f"model m {{ {body.replace('9', '2')} }}"))
     assert calm["tensors"] == counts["tensors"] and not calm["overflow"]
+
+
+ROUNDS = "conv(4, 1) -> batchnorm\n repeat 5 { (it, it) -> mul }"
+"""The gradient of the bias is 0, and off by the rounding of numbers as large as those behind the batchnorm."""
+
+
+def test_only_few_networks_may_hang_on_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [net_text(body) for body in (ROUNDS, ROUNDS.replace("batchnorm", "tanh"))]
+    restless, calm = ((text, graph_of(text)) for text in texts)
+    monkeypatch.setattr("tests.test_random_specs.spec", lambda seed: restless if seed < 4 else calm)
+    counts, _, _ = hold(range(1, 5))
+    assert counts["networks"] == 4 and counts["networks with rounding"] == 3
+    with pytest.raises(AssertionError, match="networks with rounding"):
+        hold(range(5))
+
+
+@pytest.mark.parametrize(
+    ("body", "inputs"),
+    [
+        ("repeat 12 { residual { attention(1) } }", "x[4, T = 5]"),  # where one score is far above the others
+        ("repeat 12 { rescale(10, 0) -> attention(1) }", "x[4, T = 1]"),  # where there is one
+    ],
+)
+def test_weights_of_attention_that_are_1_hang_on_no_rounding(body: str, inputs: str) -> None:
+    """Else what is measured grows from layer to layer, and any number would be right."""
+    held = Held(graph_of(net_text(body, inputs)))
+    held.keys = random_checks.says(held.graph)
+    held.state = random_checks.filled(held.keys)
+    (sizes, *_) = held.sizes()
+    (exact, _), (other, _) = (held.graph_run(sizes, False, True, by) for by in (0.0, random_checks.ROUNDING))
+    for name, x in exact.items():
+        changed = other[name]
+        assert x is not None and changed is not None
+        assert random_checks.size(changed - x) < 1e-8 * max(1.0, random_checks.size(x)), name
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if hasattr(Interpreter, f"_{name}")])
