@@ -8,6 +8,9 @@ LAYERS = """
 block layer { batchnorm -> relu -> conv(2, 1) -> dropout(0.1) }
 block thin { relu -> conv(2, 1) }
 block heavy { conv(2, 1) -> batchnorm -> relu }
+block inner { a: { relu -> conv(2, 1) } -> b: { batchnorm -> tanh } }
+block split { (it, a: { relu -> conv(2, 1) }) -> concat -> conv(2, 1) }
+block nested { dense { layer } -> conv(2, 1) }
 """
 
 
@@ -28,7 +31,7 @@ class Writer:
 
     def statement(self, number: str | None, depth: int) -> str:
         random = self.random
-        body = random.choice(["layer", "layer", "layer", "thin", "heavy"])
+        body = random.choice(["layer", "layer", "layer", "layer", "thin", "heavy", "inner", "split", "nested"])
         roll = random.random() if depth < 2 else 0.65 * random.random()
         if roll < 0.5:
             return f"{self.label()}dense {{ {body} }}"

@@ -7,7 +7,7 @@ DenseNets, 2017 (arXiv:1707.06990).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -85,8 +85,8 @@ def recompute(graph: Graph, how: Recomputing) -> Recompute:
 def _dense(graph: Graph) -> Recompute:
     chains = dense_chains(graph)
     if chains:
-        scopes = frozenset(s for chain in chains for s in chain.scopes)
-        return Recompute(scopes, frozenset(n for chain in chains for n in chain.grown))
+        scopes = frozenset(outermost([s for chain in chains for s in chain.scopes]))
+        return Recompute(scopes, frozenset(n for chain in chains if chain.scopes <= scopes for n in chain.grown))
     in_place = [n for n in _stacking(graph) if isinstance(n.origin, tree.Dense) and _body(graph, n) is None]
     if in_place:
         marks = tuple(Mark(n.span, "its layers are not in a block" if i == 0 else "") for i, n in enumerate(in_place))
@@ -220,12 +220,14 @@ class _Apart:
 
     def run(self) -> tuple[Graph, frozenset[Part]]:
         old = self.graph
-        region = {node.id: scope for scope in self.again.bodies for node in scope.nodes()}
+        bodies = self.again.bodies
+        region = {node.id: scope for scope in bodies for node in scope.nodes()}
         read = {o.tensor for o in old.outputs}
         for node in old.nodes():
             read.update(t for t in node.inputs if not self.takes_parts(node, t, region.get(node.id)))
         for member in old.root.walk():
             if isinstance(member, Scope):
+                self.put_together(member.inflow() if member.parent in bodies else (), member.parent)
                 self.new.open(member)
             elif member in self.again.grown:
                 self.grow(member, Tensor(member.id) in read)
@@ -260,13 +262,17 @@ class _Apart:
 
     def copy(self, node: Node, within: Scope | None) -> None:
         """A node as it is, behind what it reads of dense connections put together in its recomputed scope."""
-        for tensor in node.inputs:
-            if (within, tensor) not in self.whole and self.reads_parts(tensor, within):
-                placed = self.new.place(self.graph.node(tensor), self.parts[tensor], within)
-                self.whole[within, tensor] = Tensor(placed.id)
+        self.put_together(node.inputs, within)
         placed = self.new.place(node, [self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs])
         for i in range(len(node.shapes)):
             self.whole[None, Tensor(node.id, i)] = Tensor(placed.id, i)
+
+    def put_together(self, tensors: Iterable[Tensor], within: Scope | None) -> None:
+        """Places the concats that a recomputed scope puts together, once, before what reads them there."""
+        for tensor in tensors:
+            if (within, tensor) not in self.whole and self.reads_parts(tensor, within):
+                placed = self.new.place(self.graph.node(tensor), self.parts[tensor], within)
+                self.whole[within, tensor] = Tensor(placed.id)
 
     def reads_parts(self, tensor: Tensor, within: Scope | None) -> bool:
         """Whether a recomputed scope puts a tensor together that it reads."""

@@ -330,6 +330,9 @@ def test_saves_what_pytorch_saves_where_axes_move(body: str) -> None:
 DENSE = """
     block layer { batchnorm -> relu -> conv(8, 1) }
     block stage(count) { repeat count { dense { layer } } }
+    block inner { a: { relu -> conv(8, 1) } -> batchnorm }
+    block split { (it, a: { relu -> conv(8, 1) }) -> concat -> conv(8, 1) }
+    block nested { stage(2) -> conv(8, 1) }
     block steps(n) {
         if n > 0 { dense { layer } }
         stage: dense { layer }
@@ -347,10 +350,14 @@ DENSE = """
         "dense { layer } -> stage(2)",
         "a: dense { layer } -> b: dense { layer } -> dense { layer } -> relu",
         "steps(1) -> conv(8, 1) -> steps(0)",
+        *(f"dense {{ {body} }} -> dense {{ {body} }}" for body in ("inner", "split", "nested")),
     ],
 )
 def test_saves_what_pytorch_saves_of_dense_connections(body: str) -> None:
-    """What leaves the scope of a connection is put together, and stored if another connection takes it."""
+    """What leaves the scope of a connection is put together, and stored if another connection takes it.
+
+    A connection in the body of another one runs again with this body.
+    """
     graph = graph_of(net_text(body, "x[8, 16, 16]", DENSE))
     again = recompute(graph, "dense")
     run, parts = as_run(graph, again)
