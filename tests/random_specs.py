@@ -268,4 +268,5 @@ def takes_long(graph: Graph) -> bool:
     shapes = [(*graph.shape(Tensor(n.id, i)), *n.samples) for n in graph.nodes() for i in range(len(n.shapes))]
     elements = sum(prod(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
     weights = sum(map(prod, state_shapes(graph).values()))
-    return max(elements / ELEMENTS, weights / WEIGHTS) > 1 or len(graph) > (LARGEST_FREE if graph.free else LARGEST)
+    nodes = LARGEST_FREE if graph.free else LARGEST
+    return elements > ELEMENTS or weights > WEIGHTS or len(graph) > nodes

@@ -30,7 +30,7 @@ from tests.helpers import graph_of, net_text
 from tests.interpreter import Interpreter
 from tests.ops.forms import Built, tensors
 from tests.random_checks import Held, Wrong, holds
-from tests.random_specs import spec
+from tests.random_specs import spec, takes_long
 
 QUICK, SHARD, LONG = 45, 1_000, 20_000
 SHARE = 0.75
@@ -226,6 +226,11 @@ def test_numbers_whose_squares_overflow_count_as_overflow() -> None:
     assert counts["overflow"] > 0
     calm = holds(graph_of(f"model m {{ {body.replace('9', '2')} }}"))
     assert calm["tensors"] == counts["tensors"] and not calm["overflow"]
+
+
+def test_a_network_with_more_elements_than_a_float_can_count_takes_long() -> None:
+    body = "repeat {} {{ upsample(100) }}"
+    assert [takes_long(graph_of(net_text(body.format(n), "x[1, 1, 1]"))) for n in (1, 90)] == [False, True]
 
 
 ROUNDS = "conv(4, 1) -> batchnorm\n repeat 5 { (it, it) -> mul }"
