@@ -26,8 +26,6 @@ from tests.ops.forms import Built
 
 LARGE = 1e12
 """Scores of attention from here on leave no digit of its weights."""
-LITTLE = 1e-20
-"""Weights of attention below this change no digit of one that is 1."""
 Keep = Callable[[tuple[int, ...], float, Tensor], Tensor]
 """Draws ones with probability p, else zeros: `keep(shape, p, like)`."""
 
@@ -120,11 +118,9 @@ class Interpreter:
             nonlocal seen
             seen = float(gradient.abs().max())
 
-        # Where one score is above the others, the gradient is a difference of numbers as large as these; where it is so
-        # far above them that its weight is 1, they are the same number.
-        rounded = torch.where(weights.detach().topk(2).values[..., 1:] > LITTLE, weights.detach(), 0.0)
+        # Where one score is far above the others, the gradient is a difference of numbers as large as these.
         weights.register_hook(see)
-        scores.register_hook(lambda gradient: noise.value(gradient, seen * rounded))
+        scores.register_hook(lambda gradient: noise.value(gradient, seen * weights.detach()))
         return weights
 
     def weight(self, path: str, name: str) -> Tensor:

@@ -40,7 +40,7 @@ PLAINER = 0.02
 TINY = 0.1
 """The maximum fraction of tensors that are below the tolerance."""
 ROUNDED = 0.03
-"""The maximum fraction of networks with a tensor that is sensitive to rounding; 21 of 1,708 networks were (1.2 %).
+"""The maximum fraction of networks with a tensor that is sensitive to rounding; 48 of 4,273 networks were (1.1 %).
 
 Tensors are no measure: 1,180 of the 1,599 among the seeds 8,000 – 8,999 are of one network of 18 attentions in turn.
 """
@@ -248,19 +248,26 @@ def test_only_few_networks_may_hang_on_rounding(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("body", "inputs"),
+    ("body", "inputs", "gradients"),
     [
-        ("repeat 12 { residual { attention(1) } }", "x[4, T = 5]"),  # where one score is far above the others
-        ("repeat 12 { rescale(10, 0) -> attention(1) }", "x[4, T = 1]"),  # where there is one
+        (
+            "repeat 6 { rescale(100, 0) -> attention(1) }",
+            "x[4, T = 5]",
+            False,
+        ),  # where one score is far above the others
+        ("repeat 12 { rescale(10, 0) -> attention(1) }", "x[4, T = 1]", True),  # where there is one
     ],
 )
-def test_weights_of_attention_that_are_1_hang_on_no_rounding(body: str, inputs: str) -> None:
-    """Else what is measured grows from layer to layer, and any number would be right."""
+def test_weights_of_attention_that_are_1_hang_on_no_rounding(body: str, inputs: str, gradients: bool) -> None:
+    """Else what is measured grows from layer to layer, and any number would be right.
+
+    PyTorch rounds the gradients of scores far above the others; seed 7639 has one of 10^47 for 0.
+    """
     held = Held(graph_of(net_text(body, inputs)))
     held.keys = random_checks.says(held.graph)
     held.state = random_checks.filled(held.keys)
     (sizes, *_) = held.sizes()
-    (exact, _), (other, _) = (held.graph_run(sizes, False, True, by) for by in (0.0, random_checks.ROUNDING))
+    (exact, _), (other, _) = (held.graph_run(sizes, False, gradients, by) for by in (0.0, random_checks.ROUNDING))
     for name, x in exact.items():
         changed = other[name]
         assert x is not None and changed is not None
