@@ -8,12 +8,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from archdsl.proof.budget import Kinds, by_kind, count, walked
 from archdsl.proof.errors import Unproved
 from archdsl.proof.layers import LAYERS, Layer, layer_class, outside_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
-from archdsl.proof.vocabulary import FORBIDDEN, HELPERS, INNER, INTERNAL, OWN, check_vocabulary, of_self, wrong_at
+from archdsl.proof.vocabulary import (
+    FORBIDDEN,
+    HELPERS,
+    INNER,
+    INTERNAL,
+    OWN,
+    check_vocabulary,
+    of_self,
+    within_self,
+    wrong_at,
+)
 
 STATEMENTS = (
     *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AnnAssign),
@@ -137,6 +148,11 @@ def read(
         raise Unproved("does not end with its model")
     tree.body = kept
     parts = _parts(tree)
+    if any(
+        _leads_to_member(node) for part, nodes in parts.items() if not _makes(part) for node in nodes[ast.Attribute]
+    ):
+        _ByPath().visit(tree)
+        parts = _parts(tree)
     by_mode = any([_check(nodes) for nodes in parts.values()])
     check_vocabulary(kept, parts, augmentation)
     for nodes in parts.values():
@@ -211,6 +227,42 @@ def _check_attributes(nodes: Sequence[ast.Attribute]) -> bool:
         if is_hidden or (name in KEPT and id(node) not in holders and not of_self(node)):
             raise wrong_at(node, f"asks for `.{name}`")
     return by_mode
+
+
+class _ByPath(ast.NodeTransformer):
+    """Asks for a member of a member by its path where its name is that of an attribute of other values, too.
+
+    `self.inner.encode` becomes `self.get_submodule("inner.encode")`, which gives nothing but a module.
+    """
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return node if _makes(node) else self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if not _leads_to_member(node):
+            return ast.Attribute(self.visit(node.value), node.attr, node.ctx, **_place(node))
+        names = [node.attr]
+        owner = node.value
+        while isinstance(owner, ast.Attribute):
+            names.append(owner.attr)
+            owner = owner.value
+        getter = ast.Attribute(owner, "get_submodule", ast.Load(), **_place(node))
+        path = ast.Constant(".".join(reversed(names)), **_place(node))
+        return ast.Call(getter, [path], [], **_place(node))
+
+
+def _makes(part: ast.AST) -> bool:
+    """Whether it is a constructor, which makes members."""
+    return isinstance(part, ast.FunctionDef) and part.name == "__init__"
+
+
+def _leads_to_member(node: ast.Attribute) -> bool:
+    """Whether it is `self.inner.encode`, of which the last name is one that a text may read only of `self`."""
+    return node.attr in KEPT and isinstance(node.ctx, ast.Load) and not of_self(node) and within_self(node)
+
+
+def _place(node: ast.expr) -> dict[str, Any]:
+    return {name: getattr(node, name) for name in ("lineno", "col_offset", "end_lineno", "end_col_offset")}
 
 
 @lru_cache(maxsize=256)

@@ -169,7 +169,7 @@ def _init(method: ast.FunctionDef, nodes: Kinds) -> None:
     for node in nodes[ast.Assign]:
         match node:
             case ast.Assign(targets=[ast.Attribute() as holder], value=ast.Call(func=made, args=[], keywords=[])):
-                if ast.unparse(made) == "nn.Module" and _within_self(holder):
+                if ast.unparse(made) == "nn.Module" and within_self(holder):
                     holders.add(id(holder))
     for node in nodes[ast.Attribute]:
         is_own = (of_self(node) or id(node) in holders) and not node.attr.startswith("_")
@@ -181,7 +181,7 @@ def _init(method: ast.FunctionDef, nodes: Kinds) -> None:
         match node.value:
             case ast.Name(id="self"):
                 pass  # a member of an nn.ModuleDict
-            case ast.Attribute(value=owner, attr="_modules" | "_parameters") if _within_self(owner):
+            case ast.Attribute(value=owner, attr="_modules" | "_parameters") if within_self(owner):
                 pass
             case ast.Attribute(value=ast.Name(id=name), attr="_modules" | "_parameters"):
                 if name not in _made_here(nodes):
@@ -338,7 +338,7 @@ def _check_all(functions: Iterable[tuple[ast.FunctionDef, Kinds]]) -> None:
                 fresh = _made_here(nodes) if fresh is None else fresh
                 if not isinstance(node.value, ast.Name) or node.value.id not in fresh:
                     raise wrong_at(node, f"calls `.{node.attr}` of something that it did not make itself")
-            elif not _within_self(node):
+            elif not within_self(node):
                 raise wrong_at(node, f"keeps `.{node.attr}`")
         for node in nodes[ast.Subscript]:
             if isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
@@ -407,7 +407,7 @@ def of_self(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id == "self"
 
 
-def _within_self(node: ast.expr) -> bool:
+def within_self(node: ast.expr) -> bool:
     """Whether an expression is `self` or an attribute of it: `self.a.b`."""
     while isinstance(node, ast.Attribute):
         node = node.value

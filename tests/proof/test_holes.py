@@ -56,6 +56,8 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "a member's mode left while it runs": (NORM, MAIN, f"{MAIN}        self.stem.train(False)\n"),
     "a member made while it runs": (CONV, MAIN, f'{MAIN}        self.add_module("more", nn.ReLU())\n'),
     "a layer changed while it runs": (CONV, MAIN, f"{MAIN}        self.stem.stride = 2\n"),
+    "what a layer knows": (CONV, MAIN, f"{MAIN}        self.stem.storage\n"),
+    "bytes of a text": (CONV, MAIN, f"{MAIN}        self.stem.padding_mode.encode\n"),
     # A layer changed after its construction.
     "a layer's stride set": (TWO, "self.act =", "self.a.stride = (2, 2)\n        self.act ="),
     "a layer's member": (TWO, "self.act =", 'self.a.add_module("x", nn.Linear(3, 3))\n        self.act ='),
