@@ -178,8 +178,8 @@ def prove_build(
 
     with deep_stack():
         shown, folding = for_inference(graph) if inference else (graph, None)
-        again = choose(graph, recompute)
         over = spread(graph) if parallel else None
+        again = choose(graph, recompute, over.scopes if over is not None else ())
         companion = None if inference else _companion(graph)
         augmentation = (companion.name, graph.augment) if companion is not None and graph.augment is not None else None
         refused: list[str] = []

@@ -31,7 +31,7 @@ from archdsl.transform.recompute import Recompute, recompute
 SPECS = {
     "resnet:resnet50": (8, 224),
     "densenet:densenet121": (4, 160),
-    "unet:unet_padded": (8, 128),
+    "unet:unet_padded": (8, 256),
     "swin:swin_t": (4, 224),
 }
 """Networks with the batch, and the side of the images."""

@@ -33,6 +33,7 @@ from archdsl.common.choices import Budget
 from archdsl.common.source import Source
 from archdsl.graph import Graph, Tensor
 from archdsl.graph.series import Part
+from archdsl.transform.crossing import crossing
 from archdsl.transform.fitting import Plan, Search
 from archdsl.transform.recompute import Recompute
 from archdsl.transform.series import series
@@ -149,7 +150,6 @@ def joined(parts: Collection[Recompute]) -> Recompute:
         frozenset(s for part in parts for s in part.scopes),
         frozenset(n for part in parts for n in part.grown),
         frozenset(s for part in parts for s in part.series),
-        frozenset(s for part in parts for s in part.readers),
     )
 
 
@@ -229,7 +229,8 @@ class Steps:
             deps = frozenset((back[i] | last) - {2 * count - 1 - i})
             values.append(Value(deps, values[i].size if i >= 0 else 0, extra[i]))
         every: list[Part] = [s for s in graph.root.scopes() if s.kind != "model"]
-        parts = [{n.id for n in rerun(run, [*p.nodes()])} for p in (*every, *series(graph, Layout.of(graph)))]
+        every += [*series(graph, Layout.of(graph)), *crossing(graph, Layout.of(graph))]
+        parts = [{n.id for n in rerun(run, [*p.nodes()])} for p in every]
         inside = [frozenset(i for i, nodes in members.items() if nodes <= part) for part in parts]
         return Steps(tuple(values), count, tuple(dict.fromkeys(p for p in inside if p)))
 

@@ -24,9 +24,10 @@ from archdsl.graph import Graph, Node
 from archdsl.graph.series import Series
 from archdsl.ops.base import Weight
 from archdsl.proof import prove
+from archdsl.transform.crossing import crossing
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import Recompute, recompute
-from archdsl.transform.series import joined, lighter, series
+from archdsl.transform.series import lighter, series
 from tests import modules
 from tests.interpreter import Interpreter
 from tests.modules import module_of
@@ -271,8 +272,6 @@ class Held:
                 for form in lighter(self.graph, dense) if mode == "dense" else ():
                     yield "dense, in series", form
         random = Random(len(self.graph))
-        for form in random.sample(forms := list(joined(self.graph)), min(3, len(forms))):
-            yield "concat with its reader", form
         blocks = [s for s in self.graph.root.scopes() if s.kind == "block"]
         paths = {s.path for s in blocks if not s.again and random.random() < 0.6}
         scopes = [s for s in blocks if s.path in paths]
@@ -287,7 +286,8 @@ class Held:
 
     def layers_in_series(self, random: Random, taken: set[int]) -> frozenset[Series]:
         """Some of the series that do not overlap each other, or the nodes `taken`."""
-        every = list(series(self.graph, Layout.of(self.graph)))
+        layout = Layout.of(self.graph)
+        every = [*series(self.graph, layout), *(crossing(self.graph, layout) if not layout.last else ())]
         random.shuffle(every)
         found: list[Series] = []
         for row in every:

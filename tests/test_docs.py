@@ -20,12 +20,15 @@ from types import ModuleType
 import pytest
 
 import archdsl
+from archdsl.backends.torch_source import write_module
 from archdsl.checker.spec import check_model, locate, model_info
+from archdsl.common.choices import Budget
 from archdsl.common.source import Source
 from archdsl.diagnostics import Diagnostics, SpecError, render
 from archdsl.formatting import format_text
 from archdsl.graph import Graph
 from archdsl.report import summary as report
+from archdsl.transform.fitting import Search
 from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
@@ -200,6 +203,18 @@ def anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ +(.+?)\s*$", text, flags=re.M)
     marks = re.findall(r'<a id="([^"]+)"></a>', text)
     return {*marks, *(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)}
+
+
+@pytest.mark.parametrize("spec", ["resnet:resnet50", "unet:unet_padded"])
+def test_the_module_page_shows_what_a_budget_writes(spec: str) -> None:
+    """Of half of the memory, for a batch of 32."""
+    page = (DOCS / "module.md").read_text("utf-8")
+    shown = [text for text in re.findall(r"^```\n(.*?)^```$", page, flags=re.M | re.S) if "recomputed_" in text]
+    search = Search(archdsl.check(spec), Budget(0, 32, optimizer="sgd"))
+    plan = search.within(search.plain.peak // 2)
+    assert plan is not None
+    text = write_module(search.graph, recompute=plan.again)
+    assert [part in text for part in shown].count(True) == 1 and len(shown) == 2
 
 
 def test_the_code_on_the_module_runs() -> None:

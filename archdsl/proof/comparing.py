@@ -271,8 +271,9 @@ class Proof:
         wanted = [(s.path, self.taken(s, s.parent, meaning) if s in bodies else ()) for s in live]
         rows = []
         for series in self.recompute.series:
-            result = meaning.values[series.outflow.node][series.outflow.index][0].number
-            rows.append((self.taken(series, around.get(series.scope.path), meaning), result))
+            gives = [*([series.given] if series.given is not None else []), series.outflow]
+            results = tuple(meaning.values[t.node][t.index][0].number for t in gives)
+            rows.append((self.taken(series, around.get(series.scope.path), meaning), results))
         calls = [(path, given if path in around else ()) for path, given in found]
         if sorted(calls) != sorted(wanted) or sorted(run.in_series) != sorted(rows):
             raise Unproved("recomputes other parts than those chosen")

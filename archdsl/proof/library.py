@@ -82,7 +82,7 @@ class Run:
     """Whether the model trains; statistics are updated only then."""
     recomputed: list[tuple[Module, tuple[int, ...]]] = field(default_factory=list)
     """The modules whose forward runs again in the backward pass, with the terms that they take."""
-    in_series: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
+    in_series: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     """Of the layers in series that do, the terms that they take and give."""
     dims: list[FreeDim] = field(default_factory=list)
     """The sizes that `dynamic_shapes` leaves dynamic."""
@@ -223,7 +223,8 @@ class Library:
         if isinstance(inputs[0], Module):
             self.run.recomputed.append((inputs[0], numbers))
         else:
-            self.run.in_series.append((numbers, result.read().number))
+            results = result if isinstance(result, tuple) else (result,)
+            self.run.in_series.append((numbers, tuple([t.read().number for t in results])))
         if not self.run.state.get("compiling", False):  # under torch.compile, side effects happen once
             counts = len(self.run.recomputed), len(self.run.in_series)
             first_draws = table.rewind(drawn)  # the second run draws the same random numbers

@@ -14,7 +14,7 @@ Compare Jain et al., Checkmate, 2019 (arXiv:1910.02653), and Zhao et al., Rockma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from archdsl.analysis.layout import Layout
@@ -27,8 +27,9 @@ from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
 from archdsl.graph import Graph, Scope, Tensor
 from archdsl.graph.series import Part, Series
+from archdsl.transform.crossing import crossing
 from archdsl.transform.recompute import NOTHING, Recompute, as_run, dense_chains
-from archdsl.transform.series import joined, lighter, series
+from archdsl.transform.series import lighter, series
 
 STEPS = 500
 """Amounts of memory that the dynamic program distinguishes, between none saved and all."""
@@ -38,6 +39,8 @@ LITTLE = 10_000
 """A part that saves no more than the whole divided by this is no candidate: the statistics of a batchnorm, say."""
 TRIES = 6
 """How often the budget of the dynamic program is moved."""
+SKIPS = 12
+"""How many skips may be computed again; the others are held."""
 ALIKE = 0.005
 """The part of a step's time that it may cost to recompute the same layers in all calls of a block."""
 
@@ -56,6 +59,7 @@ class Candidate:
     """A part that may run again: the nodes `start` to before `end`.
 
     `saved` are the bytes that it saves between the passes, `most` those held at most while it runs, `work` is its own.
+    `given` is the skip that it computes again, `taken` those that it takes, with their bytes.
     """
 
     again: Recompute
@@ -64,15 +68,25 @@ class Candidate:
     saved: int
     most: int
     work: float
+    given: Tensor | None = None
+    taken: tuple[tuple[Tensor, int], ...] = ()
+
+    def without(self, skips: frozenset[Tensor]) -> tuple[int, int]:
+        """What it saves, and what is held while it runs, where nothing else holds these skips."""
+        more = sum(size for tensor, size in self.taken if tensor in skips)
+        return self.saved - more, self.most + more
 
 
 State = tuple[int, float, tuple[Candidate, object] | None]
 """The bytes saved so far, the work for them, and the candidates chosen, the last one first."""
 
 
-def fitted(graph: Graph, budget: Budget) -> Plan:
-    """The form that fits into the budget at the least work. Raises SpecError if none does."""
-    search = Search(graph, budget)
+def fitted(graph: Graph, budget: Budget, units: Collection[Scope] = ()) -> Plan:
+    """The form that fits into the budget at the least work. Raises SpecError if none does.
+
+    `units` are scopes whose layers no module around may call, as where their weights are sharded together.
+    """
+    search = Search(graph, budget, frozenset(units))
     found = search.within(budget.limit)
     if found is None:
         raise _too_large(graph, budget, search)
@@ -131,14 +145,14 @@ class Between:
         sample, fixed = self.simulation.room(tensor)
         return fixed + self.batch * sample
 
-    def saved(self, part: Part) -> int:
-        """The bytes that are not held any more if a part runs again."""
+    def changed(self, part: Part) -> tuple[int, int]:
+        """The bytes that are not held any more if a part runs again, and those held besides: of its inputs."""
         kept = Counter(b for node in part.nodes() for b in self.step.kept.get(node.id, ()))
         holders, sizes = self.step.ledger.holders, self.step.ledger.sizes
         entering = {self.step.buffers[tensor] for tensor in part.inflow()}
         gone = [sizes[b] for b, count in kept.items() if count == holders[b] and b not in entering]
         new = sum(self.bytes(b) for b in entering if not holders[b])
-        return sum(fixed + self.batch * sample for fixed, sample in gone) - new
+        return sum(fixed + self.batch * sample for fixed, sample in gone), new
 
 
 @dataclass(eq=False)
@@ -147,6 +161,7 @@ class Search:
 
     graph: Graph
     budget: Budget
+    units: frozenset[Scope] = frozenset()
     run: Simulation = field(init=False)
     works: list[float] = field(init=False)
     plain: Plan = field(init=False)
@@ -154,6 +169,8 @@ class Search:
     candidates: list[Candidate] = field(init=False)
     known: dict[Recompute, Plan] = field(default_factory=dict)
     smallest: Plan | None = None
+    skips: list[Tensor] = field(default_factory=list)
+    """The tensors between layers in series that are read elsewhere, too, the largest first."""
 
     def __post_init__(self) -> None:
         unknown = dict(self.budget.sizes).keys() - {size.name for size in self.graph.free}
@@ -164,6 +181,8 @@ class Search:
         self.base = self.profile(NOTHING)
         self.plain = self.plan(NOTHING)
         self.candidates = sorted(self.found(), key=lambda c: (c.start, -c.end))
+        given = {c.given for c in self.candidates if c.given is not None}
+        self.skips = sorted(given, key=lambda t: (-sum(self.run.room(t)), t.node))[:SKIPS]
 
     @property
     def state(self) -> int:
@@ -175,8 +194,8 @@ class Search:
     def profile(self, again: Recompute) -> dict[int | None, int]:
         """The most bytes held while each node runs, by its number in the graph that runs."""
         run, parts = self.run, again.parts
-        if again.grown:
-            graph, parts = as_run(self.graph, again)
+        graph, parts = as_run(self.graph, again)
+        if graph is not self.graph:
             run = Simulation.of(graph, dict(self.budget.sizes), self.budget.dtype)
         run.recompute = parts
         ledger = Profile(run.weights + self.state, batch=self.budget.batch)
@@ -201,38 +220,45 @@ class Search:
     def least(self) -> Plan:
         """The form of the smallest peak that is found."""
         if self.smallest is None:
-            low, high, best = 0, self.plain.peak, self.plain
-            for _ in range(12):
-                middle = (low + high) // 2
-                again = self.solve(middle)
-                if again is None:
-                    low = middle
-                    continue
-                best = min(best, self.plan(again), key=lambda p: (p.peak, p.time))
-                high = middle
-            self.smallest = best
+            self.smallest = self.plain
+            for skips in self.ways():
+                low, high = 0, self.plain.peak
+                for _ in range(12):
+                    middle = (low + high) // 2
+                    again = self.solve(middle, skips)
+                    if again is None:
+                        low = middle
+                        continue
+                    self.smallest = min(self.smallest, self.plan(again), key=lambda p: (p.peak, p.time))
+                    high = middle
         return self.smallest
+
+    def ways(self) -> list[frozenset[Tensor]]:
+        """Which skips may be computed again: none, more and more of the largest ones, all."""
+        return [frozenset(self.skips[:count]) for count in range(len(self.skips) + 1)]
 
     def within(self, limit: int) -> Plan | None:
         """The fastest form that is found with a peak of at most `limit`; None if there is none."""
         if self.plain.peak <= limit:
             return self.plain
-        best: Plan | None = None
+        for skips in self.ways():
+            self.aim(limit, skips)
+        fits = [p for p in self.known.values() if p.peak <= limit]
+        fits += [self.least()] if not fits and self.least().peak <= limit else []
+        best = min(fits, key=lambda p: p.time, default=None)
+        return self.alike(self.pruned(best, limit), limit) if best is not None else None
+
+    def aim(self, limit: int, skips: frozenset[Tensor]) -> None:
+        """Tries forms with a peak around a limit, for the budgets of the dynamic program that come near to it."""
         aim = limit
         for _ in range(TRIES):
-            again = self.solve(aim)
-            plan = self.plan(again) if again is not None else None
-            if plan is None:
-                break
-            if plan.peak <= limit and (best is None or plan.time < best.time):
-                best = plan
-            if plan.peak <= limit and limit - plan.peak < limit // 200:
-                break
-            aim += limit - plan.peak if plan.peak > limit else max(1, (limit - plan.peak) // 2)
-        best = best or (self.least() if self.least().peak <= limit else None)
-        others = [p for p in self.known.values() if p.peak <= limit]
-        best = min(others, key=lambda p: p.time, default=best)
-        return self.alike(self.pruned(best, limit), limit) if best is not None else None
+            again = self.solve(aim, skips)
+            if again is None:
+                return
+            peak = self.plan(again).peak
+            if peak <= limit and limit - peak < limit // 200:
+                return
+            aim += limit - peak if peak > limit else max(1, (limit - peak) // 2)
 
     def pruned(self, plan: Plan, limit: int) -> Plan:
         """The form without parts that it does not need, of the slowest ones."""
@@ -257,7 +283,11 @@ class Search:
         chosen = {key: plan.again.series.intersection(found) for key, found in places.items()}
         for key in sorted((k for k in chosen if chosen[k]), key=lambda k: -len(chosen[k])):
             taken = {node.id for part in plan.again.parts for node in part.nodes()}
-            more = {s for s in places[key] if taken.isdisjoint(node.id for node in s.nodes())}
+            more: set[Series] = set()
+            for found in places[key]:
+                nodes = {node.id for node in found.nodes()}
+                more |= {found} if taken.isdisjoint(nodes) else set()
+                taken |= nodes if found in more else set()
             other = self.plan(replace(plan.again, series=plan.again.series | more))
             if other.peak <= limit and other.time <= most:
                 plan = other
@@ -275,25 +305,31 @@ class Search:
         held = Between.of(self.run, self.budget.batch)
         for scope in self.graph.root.scopes():
             if scope.kind != "model" and not scope.is_shared and any(True for _ in scope.nodes()):
-                yield from self.candidate(Recompute(frozenset((scope,))), held.saved(scope))
+                yield from self.candidate(Recompute(frozenset((scope,))), held)
         layout, chains = Layout.of(self.graph), dense_chains(self.graph)
         for again in chains:
             yield from self.apart(again)
         if layout.last and chains:
             return  # features have the channels first, so axes may be moved elsewhere, even within series
-        for part in series(self.graph, layout):
-            yield from self.candidate(Recompute(series=frozenset((part,))), held.saved(part))
+        across = crossing(self.graph, layout) if not layout.last else ()
+        for part in (*series(self.graph, layout), *(s for s in across if self.units.isdisjoint((*s.ends, *s.begins)))):
+            yield from self.candidate(Recompute(series=frozenset((part,))), held)
         forms = [form for again in chains for form in lighter(self.graph, again)]
-        for form in [*forms, *joined(self.graph)] if not layout.last else ():
+        for form in forms if not layout.last else ():
             yield from self.apart(form)
 
-    def candidate(self, again: Recompute, saved: int) -> Iterator[Candidate]:
+    def candidate(self, again: Recompute, held: Between) -> Iterator[Candidate]:
         """A part as a candidate, if it saves enough. While it runs, what the plain form holds is there."""
-        nodes = [n for part in again.parts for n in part.nodes()]
+        (part,) = again.parts
+        gone, new = held.changed(part)
+        saved = gone - new
+        nodes = [*part.nodes()]
         start, end = nodes[0].id, nodes[-1].id + 1
         if saved > self.base[None] // LITTLE:
-            most = max(self.base.get(i, 0) for i in range(start, end))
-            yield Candidate(again, start, end, saved, most, self.work(again))
+            most = new + max(self.base.get(i, 0) for i in range(start, end))
+            taken = tuple((t, held.bytes(t)) for t in part.inflow())
+            given = part.given if isinstance(part, Series) else None
+            yield Candidate(again, start, end, saved, most, self.work(again), given, taken)
 
     def apart(self, again: Recompute) -> Iterator[Candidate]:
         """A form that puts concats together again as a candidate, simulated since it runs as another graph."""
@@ -309,12 +345,16 @@ class Search:
 
     # ------------------------------------------------------------ the dynamic program
 
-    def solve(self, limit: int) -> Recompute | None:
-        """The candidates that make each moment fit at the least work, as if they were independent."""
+    def solve(self, limit: int, skips: frozenset[Tensor] = frozenset()) -> Recompute | None:
+        """The candidates that make each moment fit at the least work, as if they were independent.
+
+        `skips` may be computed again, and are held for nothing but what takes them.
+        """
         count = len(self.graph)
         starts: dict[int, list[Candidate]] = {}
         for candidate in self.candidates:
-            starts.setdefault(candidate.start, []).append(candidate)
+            if candidate.given is None or candidate.given in skips:
+                starts.setdefault(candidate.start, []).append(candidate)
         places = sorted({0, count, *starts, *(c.end for c in self.candidates)})
         states: dict[int, list[State]] = {place: [] for place in places}
         states[0] = [(0, 0.0, None)]
@@ -326,7 +366,8 @@ class Search:
             need = max(self.base.get(i, 0) for i in range(place, following)) - limit
             states[following] += [state for state in here if state[0] >= need]
             for c in starts.get(place, ()):
-                states[c.end] += [(s + c.saved, w + c.work, (c, path)) for s, w, path in here if s >= c.most - limit]
+                saved, most = c.without(skips)
+                states[c.end] += [(s + saved, w + c.work, (c, path)) for s, w, path in here if s >= most - limit]
         fits = [state for state in states[count] if state[0] >= self.base[None] - limit]
         if not fits:
             return None
@@ -339,7 +380,6 @@ class Search:
             frozenset(s for again in chosen for s in again.scopes),
             frozenset(n for again in chosen for n in again.grown),
             frozenset(s for again in chosen for s in again.series),
-            frozenset(s for again in chosen for s in again.readers),
         )
 
 

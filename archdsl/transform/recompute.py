@@ -7,7 +7,7 @@ DenseNets, 2017 (arXiv:1707.06990).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -26,15 +26,13 @@ from archdsl.syntax import tree
 class Recompute:
     """The scopes and series that store only their inputs and run again in the backward pass; none is inside another.
 
-    `grown` are concats whose outputs are not stored either, but concatenated again wherever they are read: those of
-    dense connections around such scopes, or around scopes that begin with such series, and those that one scope alone
-    reads, of `readers`.
+    `grown` are the concats of dense connections around such scopes, or around scopes that begin with such series: their
+    outputs are not stored either, but concatenated again wherever they are read.
     """
 
     scopes: frozenset[Scope] = frozenset()
     grown: frozenset[Node] = frozenset()
     series: frozenset[Series] = frozenset()
-    readers: frozenset[Scope] = frozenset()
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -43,10 +41,10 @@ class Recompute:
 
     @property
     def bodies(self) -> frozenset[Scope]:
-        """The scopes that take `grown` part by part: the bodies of dense connections, and readers of a concat."""
+        """The bodies of dense connections, which take `grown` part by part."""
         added = {node.inputs[1] for node in self.grown}
         around = self.scopes.union(s.scope for s in self.series)
-        return self.readers.union(s for s in around if not added.isdisjoint(s.outputs))
+        return frozenset(s for s in around if not added.isdisjoint(s.outputs))
 
     def is_apart(self, concat: Node, scope: Scope | None) -> bool:
         """Whether what is in a scope takes a concat part by part. What leaves the scope is put together."""
@@ -63,11 +61,11 @@ class Recompute:
 NOTHING = Recompute()
 
 
-def recompute(graph: Graph, how: Recomputing) -> Recompute:
+def recompute(graph: Graph, how: Recomputing, units: Collection[Scope] = ()) -> Recompute:
     """The choice of what is recomputed: the bodies of dense connections, calls of blocks, or what a budget needs.
 
-    Chooses the blocks whose calls reduce the training peak most. Raises SpecError if a network has nothing to
-    recompute, or does not fit into the budget.
+    Chooses the blocks whose calls reduce the training peak most. `units` are scopes whose layers no module around may
+    call. Raises SpecError if a network has nothing to recompute, or does not fit into the budget.
     """
     match how:
         case "none":
@@ -79,7 +77,7 @@ def recompute(graph: Graph, how: Recomputing) -> Recompute:
         case _:
             from archdsl.transform.fitting import fitted  # which searches among these
 
-            return fitted(graph, how).again
+            return fitted(graph, how, units).again
 
 
 def _dense(graph: Graph) -> Recompute:
@@ -118,24 +116,6 @@ def dense_chains(graph: Graph) -> list[Recompute]:
         Recompute(frozenset(body for body, _ in chain), frozenset(node for _, node in chain))
         for chain in chains.values()
     ]
-
-
-def joins(graph: Graph) -> Iterator[tuple[Node, Scope]]:
-    """The concats that a call of a block beside them alone reads, and nothing else, with that call."""
-    readers: dict[Tensor, list[Node]] = {}
-    for node in graph.nodes():
-        for tensor in node.inputs:
-            readers.setdefault(tensor, []).append(node)
-    outputs = {o.tensor for o in graph.outputs}
-    for node in _stacking(graph):
-        whole = Tensor(node.id)
-        if whole in outputs or len(reading := readers.get(whole, [])) != 1:
-            continue
-        body = next((s for s in reading[0].scope.calls() if s.parent is node.scope), None)
-        if body is None or body.members[0] is not reading[0] or not _needs_alone(graph, body, whole):
-            continue
-        if not body.is_shared and next(body.nodes()).id == node.id + 1:
-            yield node, body
 
 
 def _stacking(graph: Graph) -> list[Node]:
@@ -203,9 +183,11 @@ def outermost(scopes: Sequence[Scope]) -> list[Scope]:
 def as_run(graph: Graph, again: Recompute) -> tuple[Graph, frozenset[Part]]:
     """The graph with the concats of dense connections at their readers, and its recomputed parts.
 
-    Its nodes have the paths of the original ones.
+    Layers in series across the borders of blocks are in the scope around these. Its nodes have the paths of the
+    original ones.
     """
-    return _Apart(graph, again).run() if again.grown else (graph, again.parts)
+    as_it_is = not again.grown and not any(series.crosses for series in again.series)
+    return (graph, again.parts) if as_it_is else _Apart(graph, again).run()
 
 
 @dataclass(slots=True, eq=False)
@@ -225,10 +207,16 @@ class _Apart:
         read = {o.tensor for o in old.outputs}
         for node in old.nodes():
             read.update(t for t in node.inputs if not self.takes_parts(node, t, region.get(node.id)))
+        crossing = {next(s.nodes()): s for s in self.again.series if s.crosses}
         for member in old.root.walk():
             if isinstance(member, Scope):
                 self.put_together(member.inflow() if member.parent in bodies else (), member.parent)
-                self.new.open(member)
+                if member not in self.new.scopes:
+                    self.new.open(member)
+            elif member in crossing:
+                self.lend(crossing[member])
+            elif (None, Tensor(member.id)) in self.whole:
+                pass  # placed with the series that it is in
             elif member in self.again.grown:
                 self.grow(member, Tensor(member.id) in read)
             else:
@@ -236,8 +224,10 @@ class _Apart:
         # A connection that is put together in several places has one path in all of them.
         outputs = [replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs]
         graph = self.new.finish(old, self.resolve, outputs, paths=False)
-        series = map(partial(self.copied_series, graph), self.again.series)
-        return graph, frozenset((*(self.new.scopes[s] for s in self.again.scopes), *series))
+        for series in crossing.values():
+            self.trim(series)
+        copies = map(partial(self.copied_series, graph), self.again.series)
+        return graph, frozenset((*(self.new.scopes[s] for s in self.again.scopes), *copies))
 
     def copied_series(self, graph: Graph, series: Series) -> Series:
         """Layers of the new graph, with the concat before them that was moved there."""
@@ -260,10 +250,11 @@ class _Apart:
         if read:
             self.whole[None, result] = Tensor(self.new.place(node, self.parts[result]).id)
 
-    def copy(self, node: Node, within: Scope | None) -> None:
-        """A node as it is, behind what it reads of dense connections put together in its recomputed scope."""
+    def copy(self, node: Node, within: Scope | None, scope: Scope | None = None) -> None:
+        """A node as it is, behind what it reads of dense connections put together in its recomputed scope `within`."""
         self.put_together(node.inputs, within)
-        placed = self.new.place(node, [self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs])
+        inputs = [self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs]
+        placed = self.new.place(node, inputs, scope)
         for i in range(len(node.shapes)):
             self.whole[None, Tensor(node.id, i)] = Tensor(placed.id, i)
 
@@ -282,6 +273,25 @@ class _Apart:
         """Whether a node needs the parts of a tensor alone: its recomputed scope puts them together, or it adds one."""
         adds = node in self.again.grown and tensor == node.inputs[0]
         return self.reads_parts(tensor, within) or (adds and self.again.is_apart(self.graph.node(tensor), node.scope))
+
+    def lend(self, series: Series) -> None:
+        """Places members of several scopes in the scope around these, which runs them."""
+        for member in series.members:
+            if isinstance(member, Node):
+                self.copy(member, None, series.scope)
+                continue
+            for inner in member.walk():
+                if isinstance(inner, Node):
+                    self.copy(inner, None)
+                else:
+                    self.new.open(inner, series.scope if inner is member else None)
+
+    def trim(self, series: Series) -> None:
+        """Lets the scopes of which the scope around runs the last or the first layers give and take what is left."""
+        for scope in series.ends:
+            self.new.scopes[scope].outputs = (self.whole[None, series.flow],)
+        for scope in series.begins:
+            self.new.scopes[scope].inputs = (self.whole[None, series.outflow],)
 
     def resolve(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """A tensor, or its parts where it is put together in recomputed scopes alone."""

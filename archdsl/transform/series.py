@@ -14,7 +14,7 @@ from archdsl.dims import Dim, free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.series import Series, flows_into, flows_out_of
 from archdsl.ops.forms import ModuleForm
-from archdsl.transform.recompute import Recompute, joins
+from archdsl.transform.recompute import Recompute
 
 COSTLY = 3
 """The most costly layers that are recomputed together."""
@@ -22,7 +22,7 @@ COSTLY = 3
 
 def series(graph: Graph, layout: Layout) -> Iterator[Series]:
     """All series that are worth a try. `layout` says where the built module moves axes, which no series does."""
-    found = _Finder(graph, layout)
+    found = Finder(graph, layout)
     for scope in graph.root.scopes():
         if scope.is_shared:
             continue  # the calls of what is shared would have to be alike
@@ -38,7 +38,7 @@ def lighter(graph: Graph, dense: Recompute) -> Iterator[Recompute]:
 
     Pleiss et al., Memory-efficient implementation of DenseNets, 2017 (arXiv:1707.06990).
     """
-    found = _Finder(graph, FIRST)
+    found = Finder(graph, FIRST)
     pieces = {body: [s for row in found.longest(body) for s in between(row)] for body in dense.scopes}
     if any(not own or own[0].members[0] is not body.members[0] for body, own in pieces.items()):
         return
@@ -49,21 +49,6 @@ def lighter(graph: Graph, dense: Recompute) -> Iterator[Recompute]:
             return  # they are put together within the series alone
     yield Recompute(grown=dense.grown, series=frozenset(own[0] for own in pieces.values()))
     yield Recompute(grown=dense.grown, series=frozenset(s for own in pieces.values() for s in own))
-
-
-def joined(graph: Graph) -> Iterator[Recompute]:
-    """Concats that are put together again where a block reads them, with all of it or with its layers in series."""
-    found = _Finder(graph, FIRST)
-    for node, body in joins(graph):
-        grown, readers = frozenset((node,)), frozenset((body,))
-        yield Recompute(readers, grown, readers=readers)
-        row = next(found.longest(body), [])
-        if not row or row[0] is not body.members[0] or any(map(found.is_bound, body.nodes())):
-            continue
-        count = next((i + 1 for i, member in enumerate(row) if _is_costly(member)), len(row))
-        first, rest = Series(tuple(row[:count])), list(between(row[count:]))
-        for more in ([], *([[s] for s in rest] if len(rest) > 1 else []), *([rest] if rest else [])):
-            yield Recompute(grown=grown, series=frozenset((first, *more)), readers=readers)
 
 
 def between(row: Sequence[Node | Scope]) -> Iterator[Series]:
@@ -93,7 +78,9 @@ def _is_costly(member: Node | Scope) -> bool:
 
 
 @dataclass(slots=True, eq=False)
-class _Finder:
+class Finder:
+    """Finds the longest series of scopes."""
+
     graph: Graph
     layout: Layout
     readers: dict[Tensor, list[int]] = field(default_factory=dict)
@@ -141,6 +128,41 @@ class _Finder:
             return False
         form = member.operation.torch(self.graph.shapes(member.inputs), member.shapes)
         return isinstance(form, ModuleForm) and form.method is None
+
+    def takes_alone(self, first: Node | Scope, scope: Scope) -> bool:
+        """Whether a member of a scope takes what flows into this, and nothing else in it does."""
+        inside = {first.id} if isinstance(first, Node) else {node.id for node in first.nodes()}
+        reading = {node.id for t in scope.inflow() for node in scope.nodes() if t in node.inputs}
+        return flows_into(first) == scope.inflow() and reading <= inside
+
+    def concat(self, then: Node | Scope) -> Node | None:
+        """The concat beside a member of a scope that this one takes, and nothing else; None if there is none."""
+        taken = flows_into(then)
+        node = self.graph.node(taken[0]) if len(taken) == 1 else None
+        around = then.scope if isinstance(then, Node) else then.parent
+        if node is None or node.scope is not around or not self.is_concat(node) or self.is_bound(node):
+            return None
+        return node if self.feeds(node, then) else None
+
+    def flows_only(self, first: Node | Scope, concat: Node) -> bool:
+        """Whether a concat takes what a member gives, and nothing else does, which moves no axes."""
+        tensor = flows_out_of(first)
+        scope = first.scope if isinstance(first, Node) else first.parent
+        moved = (scope, first, tensor) in self.layout.after or (scope, concat, tensor) in self.layout.before
+        alone = tensor in concat.inputs and self.readers.get(tensor) == [concat.id]
+        return alone and not moved and self.graph.shape(tensor)[1:] not in self.sizes
+
+    def is_read(self, first: Node | Scope, then: Node | Scope) -> bool:
+        """Whether a member takes what another one gives, whatever else does, which moves no axes."""
+        tensor = flows_out_of(first)
+        scope = first.scope if isinstance(first, Node) else first.parent
+        moved = (scope, first, tensor) in self.layout.after or (scope, then, tensor) in self.layout.before
+        return flows_into(then) == [tensor] and not moved
+
+    @staticmethod
+    def is_concat(node: Node) -> bool:
+        """Whether a node concatenates several tensors along the channels."""
+        return node.operation.stacks() == 0 and 1 < len(node.inputs) == len(set(node.inputs))
 
     def is_bound(self, node: Node) -> bool:
         """Whether a node needs more than its module: a size from elsewhere, or that the network trains."""

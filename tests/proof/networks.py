@@ -48,6 +48,21 @@ model net {
     expect [2, H - 40, W - 40]
 }
 """,
+    "levels": """
+block double(width) { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm -> relu }
+block level(width, depth) {
+    encode: double(width)
+    if depth > 0 {
+        (it, maxpool(2) -> inner: level(2 * width, depth - 1) -> up: upconv(width, 2)) -> concat
+        decode: double(width)
+    }
+}
+model net {
+    input image[3, H = 16, W = 16]
+    level(4, 2)
+    head: conv(2, 1)
+}
+""",
     "outputs": """
 block head(width, rate) {
     conv(width, 1) -> batchnorm -> relu

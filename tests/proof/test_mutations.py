@@ -38,8 +38,9 @@ FORMS: dict[str, dict[str, Any]] = {
     "blocks": {"recompute": "blocks"},
 }
 CASES = [
-    *((name, form) for name in NETWORKS for form in ("plain", "inference")),
+    *((name, form) for name in NETWORKS if name != "levels" for form in ("plain", "inference")),
     *(("dense", form) for form in ("dense", "blocks", "memory")),
+    ("levels", "memory"),
     ("outputs", "blocks"),
 ]
 
@@ -75,6 +76,9 @@ class Tried:
         self.text = prove_build(self.graph, **options).text
         self.shown, self.folding = for_inference(self.graph) if "inference" in options else (self.graph, None)
         self.again = recompute(self.graph, options.get("recompute", "none"))
+        if name == "levels":  # concats and skips among layers of several blocks
+            every = self.again.series
+            assert any(s.crosses and len(s.inflow()) > 1 for s in every) and any(s.given for s in every)
         self.inputs = given(self.graph)
         self.weights = instantiate(self.graph, dtype=torch.float64).state_dict()
         for tensor in self.weights.values():

@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.functional import cross_entropy
 
 import archdsl
+from archdsl.common.choices import Budget
 from archdsl.compiler import check
 from archdsl.runtime.whole_images import normalised
 from archdsl.transform.parallel import parallel
@@ -40,10 +41,29 @@ if OLDER:  # FSDP refuses classes of numbered layers there
     inside = "conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm"
     named = "c1: conv(width, 3) -> n1: batchnorm -> relu -> c2: conv(width, 3) -> n2: batchnorm"
     RESIDUAL = RESIDUAL.replace("via conv", "via skip: conv").replace(inside, named)
+LEVELS = """
+block pair(width) {
+    c1: conv(width, 3) -> n1: batchnorm -> relu
+    c2: conv(width, 3) -> n2: batchnorm -> relu
+}
+block level(width, depth) {
+    encode: pair(width)
+    if depth > 0 {
+        (it, maxpool(2) -> inner: level(2 * width, depth - 1) -> up: upconv(width, 2)) -> concat
+        decode: pair(width)
+    }
+}
+model levels {
+    input x[3, H = 16, W = 16]
+    level(4, 2)
+    global_avgpool -> flatten -> linear(5)
+}
+"""
 Case = tuple[str | archdsl.Source, Mapping[str, Any], tuple[int, ...]]
 TINY: dict[str, Case] = {"residual": (source_of(RESIDUAL), {}, (3, 9, 9))}
 LARGER: dict[str, Case] = {
     "residual again": (source_of(RESIDUAL), {"recompute": "blocks"}, (3, 9, 9)),
+    "levels in a budget": (source_of(LEVELS), {"memory": Budget(850_000, 16)}, (3, 16, 16)),
     "densenet again": (
         "densenet:densenet",
         {"counts": [2, 1, 1, 1], "growth": 4, "width": 8, "classes": 5, "recompute": "dense"},

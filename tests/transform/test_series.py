@@ -17,9 +17,10 @@ from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph.series import Series
 from archdsl.proof import prove
+from archdsl.transform.crossing import crossing
 from archdsl.transform.fitting import Search
 from archdsl.transform.recompute import NOTHING, Recompute, as_run, recompute
-from archdsl.transform.series import joined, lighter, series
+from archdsl.transform.series import lighter, series
 from tests import random_dense
 from tests.helpers import graph_of, net_text, random_graph
 from tests.modules import inputs
@@ -205,20 +206,22 @@ def test_features_leave_the_scope_of_their_connection_put_together(body: str, fi
 
 
 def dense_forms(graph: Graph, random: Random) -> Iterator[Recompute]:
-    """Its dense connections recomputed in each way, some of its concats, and both together."""
+    """Its dense connections recomputed in each way, series across borders of blocks, and both together."""
     try:
         dense = recompute(graph, "dense")
         forms = [dense, *lighter(graph, dense)]
     except SpecError:  # it has none
         forms = []
     yield from forms
-    for concat in random.sample(found := list(joined(graph)), min(2, len(found))):
-        yield concat
-        taken = {node.id for part in concat.bodies for node in part.nodes()}
+    layout = Layout.of(graph)
+    every = list(crossing(graph, layout)) if not layout.last else []
+    for across in random.sample(every, min(3, len(every))):
+        yield Recompute(series=frozenset((across,)))
+        taken = {node.id for node in across.nodes()}
         for form in forms:
-            if taken.isdisjoint(node.id for part in form.parts for node in part.nodes()):
-                grown, series = form.grown | concat.grown, form.series | concat.series
-                yield Recompute(form.scopes | concat.scopes, grown, series, concat.readers)
+            nodes = [*form.grown, *(node for part in form.parts for node in part.nodes())]
+            if taken.isdisjoint(node.id for node in nodes):
+                yield Recompute(form.scopes, form.grown, form.series | {across})
 
 
 @pytest.mark.parametrize("seed", [*range(20), *(pytest.param(s, marks=pytest.mark.long) for s in range(20, 400))])
@@ -249,44 +252,6 @@ def test_bodies_that_begin_with_what_is_costly_run_again_as_a_whole(body: str) -
     for again in found:
         agrees(graph, again)
     assert bool(found) is not body.startswith("conv")
-
-
-LEVEL = """
-    block double(width) { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm -> relu }
-    block level(width, depth) {
-        encode: double(width)
-        if depth > 0 {
-            (it, maxpool(2) -> inner: level(2 * width, depth - 1) -> up: upconv(width, 2)) -> concat
-            decode: double(width)
-        }
-    }
-"""
-
-
-def test_a_concat_is_put_together_again_where_a_block_reads_it() -> None:
-    graph = graph_of(net_text("level(2, 2) -> conv(1, 1)", before=LEVEL))
-    forms = list(joined(graph))
-    assert len(forms) == 10 and any(form.scopes for form in forms)
-    first = next(form for form in forms if {s.path for s in form.series} == {"0.decode.0"})
-    text = text_of(graph, first)
-    assert "features = [x, self.up(" in text and "x = self.decode(*features)" in text
-    assert "x = recomputed_features(features, *layers[:1])" in text
-    for again in forms:
-        text_of(graph, again)
-        agrees(graph, again)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "a: relu\n (a, tanh) -> c: concat -> b: { conv(4, 3) -> relu }\n (b, c) -> concat",  # read twice
-        "(relu, tanh) -> concat -> conv(4, 3) -> relu",  # no block reads it
-        "(relu, tanh) -> mul -> b: { conv(4, 3) -> relu }",  # no concat
-        "(relu, tanh, it) -> concat -> b: { conv(4, 3) -> relu }",  # of three
-    ],
-)
-def test_other_concats_are_stored(body: str) -> None:
-    assert not list(joined(graph_of(net_text(body))))
 
 
 def test_does_not_compute_convolutions_again() -> None:

@@ -2,16 +2,18 @@
 
 The passes of `write_module`, in order:
 
-1. `cells` lists the members of every scope, and `moves` adds the moves of axes between them. `classes` decides which
-   classes the file has. For each it brings the calls together and finds loops and conditions (`fold`), follows what
-   flows between the members (`flow`), and settles what each becomes (`planner`): `environment` has the names of the
-   spec, `control` settles loops and conditions, `forms` operations, `callees` calls of other classes, `channels` what
-   flows, and `numbers` the expression for each number. The result is a `plan.Plan` a class.
+1. `cells` lists the members of every scope, `moves` adds the moves of axes between them, and `lending` says which
+   layers a class runs for one within. `classes` decides which classes the file has. For each it brings the calls
+   together and finds loops and conditions (`fold`), follows what flows between the members (`flow`), and settles what
+   each becomes (`planner`): `environment` has the names of the spec, `control` settles loops and conditions, `forms`
+   operations, `callees` calls of other classes, `channels` what flows, and `numbers` the expression for each number.
+   The result is a `plan.Plan` a class.
 2. `checks`, `exporting` and `folding` make the functions beside the classes.
 3. `write` makes the tree of each class. `constructor` fills the statements of an `emitter` with `members`, which get
    their expressions from `layers` and their names from `scope`. `forward` makes `statements` of the flow, gives their
    values variables (`variables`, with `gathered`, `liveness`, `assigned` and `releasing`), and writes them with the
-   `attributes` that the constructor has set; `sequences` does so for an nn.Sequential.
+   `attributes` that the constructor has set; `sequences` does so for an nn.Sequential, and `recomputing` calls layers
+   that are recomputed in series.
 4. The printer of `backends.python` writes the tree and finds what it imports; `titles` says what the file is.
 
 `plainness` says how far all this goes towards what a hand would write.
@@ -37,6 +39,7 @@ from archdsl.backends.torch_source.file import Beside, File
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.folding import folding_function
 from archdsl.backends.torch_source.helpers import FACTORY
+from archdsl.backends.torch_source.lending import lend
 from archdsl.backends.torch_source.moves import arrange
 from archdsl.backends.torch_source.names import camel, identifier, unique
 from archdsl.backends.torch_source.parallel import parallel_parts
@@ -84,6 +87,7 @@ def write_module(
     )
     found = cells(graph, recompute)
     arrange(found, graph, layout)
+    lend(found, recompute.series)
     plans = Classifier(graph, found, overwriting, plainness).run()
     check_functions, checks = size_checks(graph)
     file = File(

@@ -32,6 +32,29 @@ class Reference:
     labelled: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Borrowed:
+    """A call of a layer of a cell within; `way` are the steps that lead to it, each with the cell that it is in."""
+
+    way: tuple[tuple[Cell, Step], ...]
+    rounds: Rounds
+    labelled: bool = False
+
+    @property
+    def path(self) -> str:
+        """From the cell that calls it."""
+        return ".".join(step.name for _, step in self.way)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crossing:
+    """Steps that are recomputed together, some of them borrowed; `first` and `last` are those of the cell for them."""
+
+    steps: tuple[Step, ...]
+    first: Step
+    last: Step
+
+
 @dataclass(slots=True, eq=False)
 class Step:
     """A member of a cell: an operation in place, or a scope.
@@ -43,13 +66,15 @@ class Step:
     site: Site
     position: int
     name: str
-    member: Node | Cell | Reference
+    member: Node | Cell | Reference | Borrowed
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     form: TorchForm | None
     takes: tuple[Tensor, ...] | None = None
     series: tuple[int, int] | None = None
     """Its place among layers in series that are recomputed together, and how many these are."""
+    given: bool = False
+    """Whether such a layer's result is needed elsewhere, too."""
 
     @property
     def declares(self) -> bool:
@@ -64,13 +89,15 @@ class Step:
         """The loops around it."""
         if isinstance(self.member, Reference):
             return self.member.use.rounds
+        if isinstance(self.member, Borrowed):
+            return self.member.rounds
         member = self.member.scope if isinstance(self.member, Cell) else self.member
         return member.use.at[1] if self.declares and member.use is not None else member.rounds
 
     @property
     def bound(self) -> Mapping[str, object]:
         """The values that its arguments may name."""
-        if isinstance(self.member, Reference):
+        if isinstance(self.member, Reference | Borrowed):
             return {}
         return self.member.bound if isinstance(self.member, Node) else self.member.scope.bound
 
@@ -93,13 +120,19 @@ class Cell:
     """Whether its activations are not kept for the backward pass."""
     grows: bool = False
     """Whether it is the body of a dense connection that takes the features one by one."""
+    crossing: list[Crossing] = field(default_factory=list)
+    """What it recomputes across the borders of its members, unless that is among the steps: see `lending`."""
+    lent: list[Step] = field(default_factory=list)
+    """The first or last steps that a cell around calls instead."""
+    laid_out: bool = False
+    """Whether what it borrows and lends is so among its steps."""
     arguments: dict[str, object] = field(default_factory=dict)
     """The values that the constructor of its class takes, once the class is known."""
 
     @property
     def recomputes(self) -> bool:
         """Whether layers of its own are recomputed."""
-        return any(step.series is not None for step in self.steps)
+        return bool(self.crossing) or any(step.series is not None for step in self.steps)
 
     @property
     def positional(self) -> bool:
@@ -226,16 +259,18 @@ def cells(graph: Graph, recompute: Recompute = NOTHING) -> list[Cell]:
     forms: dict[object, TorchForm] = {}
     for scope in reversed(scopes):
         _fill(found[scope], found, graph, inflow[scope], outflow[scope], references, forms, repeats)
-    _mark(found.values(), recompute.series)
+    _mark(found.values(), [series for series in recompute.series if not series.crosses])
     return [found[s] for s in reversed(scopes)]
 
 
 def _mark(cells: Iterable[Cell], found: Collection[Series]) -> None:
     """Gives the steps of layers that are recomputed in series their places."""
     places = {member: (i, len(s.members)) for s in found for i, member in enumerate(s.members)}
+    given = {s.given for s in found}
     for step in (step for cell in cells for step in cell.steps if places):
         member = step.member.scope if isinstance(step.member, Cell) else step.member
         step.series = places.get(member) if isinstance(member, Node | Scope) else None
+        step.given = step.series is not None and not given.isdisjoint(step.outputs)
 
 
 def _body(scope: Scope, found: Mapping[Scope, Cell]) -> tuple[object, tree.Block | tree.Model | tree.Item]:

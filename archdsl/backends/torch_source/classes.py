@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import networkx as nx
 
 from archdsl.analysis.overwriting import Overwriting
-from archdsl.backends.torch_source.cells import Cell, Step, walk
+from archdsl.backends.torch_source.cells import Borrowed, Cell, Step, walk
 from archdsl.backends.torch_source.flow import Router
 from archdsl.backends.torch_source.fold import CannotMerge, CannotReroll, Entry, Folder, Group, Leaf, Loop
 from archdsl.backends.torch_source.forms import kind as kind_of
+from archdsl.backends.torch_source.lending import lay_out
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plainness import Plainness
@@ -91,7 +92,7 @@ class Classifier:
             first.scope.kind == "model"
             or first.recomputed
             or first.grows
-            or any(c.recomputes for c in calls)
+            or any(c.recomputes or c.lent for c in calls)
             or first.key in self.passed
             or not all(c.chain for c in calls)
         ):
@@ -182,7 +183,9 @@ class Classifier:
             branches=self.plainness < Plainness.UNFOLDED,
         )
         sequence = self.is_sequence(calls[0])
-        if sequence and len({frozenset(in_series(cell)) for cell in calls}) > 1:
+        for cell in calls if not sequence else ():
+            lay_out(cell)
+        if sequence and len({(frozenset(in_series(cell)), borrowed(cell)) for cell in calls}) > 1:
             raise CannotMerge
         plain = by_position
         while True:
@@ -208,7 +211,7 @@ class Classifier:
 
     def kinds(self, cell: Cell) -> object:
         """The structure of a call, without its numbers of rounds."""
-        return frozenset((s.site, s.series, self.kind(cell, s)) for s in cell.steps)
+        return frozenset((s.site, s.series, s.given, self.kind(cell, s)) for s in cell.steps), borrowed(cell)
 
     def kind(self, cell: Cell, step: Step) -> object:
         """The kind of a step; a placeholder if the spec calls an operation by the name of a parameter."""
@@ -239,10 +242,12 @@ class Classifier:
             )
             if step.calls:
                 form = step.name
+            elif isinstance(step.member, Borrowed):
+                form = step.member.path
             rows.append(
                 (
                     name,
-                    step.series,
+                    (step.series, step.given),
                     kind,
                     form,
                     tuple(places[t] for t in step.inputs),
@@ -250,7 +255,7 @@ class Classifier:
                 )
             )
             places.update({t: (number, i) for i, t in enumerate(step.outputs)})
-        return tuple(rows), tuple(places[t] for t in cell.outputs), len(cell.inputs)
+        return tuple(rows), borrowed(cell), tuple(places[t] for t in cell.outputs), len(cell.inputs)
 
 
 def _inner_first(uses: nx.DiGraph, keys: Sequence[object]) -> list[list[object]]:
@@ -266,6 +271,13 @@ def in_series(cell: Cell) -> list[tuple[int, int]]:
     """Where the layers of a cell that are recomputed in series begin, and where the ones behind them do."""
     places = [(i, step.series) for i, step in enumerate(cell.steps) if step.series is not None]
     return [(i, i + count) for i, (place, count) in places if place == 0]
+
+
+def borrowed(cell: Cell) -> frozenset[tuple[object, ...]]:
+    """The layers that an nn.Sequential recomputes across the borders of its members, by their paths."""
+    return frozenset(
+        tuple(s.member.path if isinstance(s.member, Borrowed) else s.name for s in c.steps) for c in cell.crossing
+    )
 
 
 def _parents(inner_first: Sequence[Cell]) -> dict[Cell, tuple[Cell, Step]]:

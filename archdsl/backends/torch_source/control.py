@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source.cells import Cell, Reference, Syntax
+from archdsl.backends.torch_source.cells import Borrowed, Cell, Reference, Syntax
 from archdsl.backends.torch_source.environment import Names
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.fold import Branch, Choice, Entry, Leaf, Loop, leaves
@@ -163,7 +163,7 @@ class Control:
     def condition_name(choice: Choice) -> str:
         leaf = next(leaves(choice.branches[0].body))
         member = leaf.steps[0].member
-        if isinstance(member, Reference):
+        if isinstance(member, Reference | Borrowed):
             return f"with_{identifier(leaf.steps[0].name)}"
         if isinstance(member, Cell):
             return (

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.analysis.releases import NOTHING, Releases
-from archdsl.backends.python.tree import Function, Source, Statement
+from archdsl.backends.python.tree import Expr, Function, Source, Statement
 from archdsl.backends.torch_source.checks import SizeCheck
 from archdsl.backends.torch_source.flow import Value
+from archdsl.backends.torch_source.fold import Leaf
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.starts import Init
@@ -49,6 +50,8 @@ class File:
     """Names that no variable may have: the classes and helpers of the file."""
     factories: dict[Plan, bool] = field(default_factory=dict)
     """Whether a class takes device= and dtype=."""
+    attributes: dict[Plan, dict[Leaf, Expr]] = field(default_factory=dict)
+    """The members of each class that is written, as its own code calls them."""
     alike: dict[str, Init] = field(default_factory=dict)
     """The types of which all modules start alike, with how: the model sees to it."""
     of_training: frozenset[int] = field(init=False)

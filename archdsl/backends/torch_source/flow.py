@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias
 
-from archdsl.backends.torch_source.cells import Cell
+from archdsl.backends.torch_source.cells import Borrowed, Cell, Step
 from archdsl.backends.torch_source.fold import CannotMerge, CannotReroll, Choice, Entry, Group, Leaf, Loop
 from archdsl.graph import Tensor
 from archdsl.ops.forms import ModuleForm
@@ -41,6 +41,8 @@ class Call:
     optional: Choice | None = None
     behind: list[Leaf] = field(default_factory=list)
     """The leaves that are called on its result, and recomputed with it."""
+    flow: int = -1
+    """Which of its inputs flows through these; one of them is a concat with the others."""
 
     @property
     def leaves(self) -> list[Leaf]:
@@ -165,7 +167,7 @@ class Router:
         steps = leaf.steps
         if any(len(s.inputs) != len(steps[0].inputs) or len(s.outputs) != len(steps[0].outputs) for s in steps):
             raise CannotMerge
-        if any(s.series != steps[0].series for s in steps):
+        if len({(s.series, s.given, path_of(s)) for s in steps}) > 1:
             raise CannotMerge
         inputs = [
             self.take(segment, {lane: s.inputs[i] for lane, s in enumerate(steps)}) for i in range(len(steps[0].inputs))
@@ -374,6 +376,11 @@ class Router:
         return value
 
 
+def path_of(step: Step) -> str | None:
+    """The path of a layer that is borrowed from a cell within."""
+    return step.member.path if isinstance(step.member, Borrowed) else None
+
+
 def _is_module(form: object) -> bool:
     return form is None or isinstance(form, ModuleForm)
 
@@ -395,17 +402,28 @@ def fused(actions: Iterable[Action]) -> list[Action]:
                     continue
                 before = [i for i, other in enumerate(found) if not declares(other)]
                 last = found.pop(before[-1]) if before else None
-                if not isinstance(last, Call) or last.outputs != action.inputs or last.outputs[0].uses != 1:
+                if not isinstance(last, Call) or len(last.leaves) != series[0]:
                     raise CannotMerge
-                if len(last.leaves) != series[0]:
-                    raise CannotMerge
-                found.append(Call(last.leaf, last.inputs, action.outputs, behind=[*last.behind, action.leaf]))
+                found.append(_fused(last, action))
             case Decision():
                 branches = [fused(branch) for branch in action.branches]
                 found.append(replace(action, branches=branches))
             case Rounds():
                 found.append(replace(action, body=fused(action.body)))
     return found
+
+
+def _fused(last: Call, action: Call) -> Call:
+    """One call for two, of which the second takes what the first gives. Raises CannotMerge if something else does."""
+    *skips, flowing = last.outputs
+    given = last.leaves[-1].steps[0].given
+    if flowing not in action.inputs or (flowing.uses != 1 and not given):
+        raise CannotMerge
+    at = action.inputs.index(flowing)
+    inputs = [*action.inputs[:at], *last.inputs, *action.inputs[at + 1 :]]
+    flow = at if len(inputs) > len(last.inputs) else last.flow
+    outputs = [*skips, *([flowing] if given else []), *action.outputs]
+    return Call(last.leaf, inputs, outputs, behind=[*last.behind, action.leaf], flow=flow)
 
 
 def calls(actions: Iterable[Action]) -> Iterator[Call | Decision]:

@@ -11,8 +11,9 @@ from archdsl.backends.python.templates import code, template_tree
 from archdsl.backends.python.tree import call, walk
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import flow as flows
+from archdsl.backends.torch_source import recomputing
 from archdsl.backends.torch_source import statements as drafts
-from archdsl.backends.torch_source.cells import Cell, Reference
+from archdsl.backends.torch_source.cells import Borrowed, Cell, Reference
 from archdsl.backends.torch_source.checks import check_calls
 from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.emitter import Emitter
@@ -24,10 +25,9 @@ from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
 from archdsl.backends.torch_source.scope import loop_head
 from archdsl.backends.torch_source.sequences import (
-    RECOMPUTED_FEATURES,
-    RECOMPUTED_LAYERS,
     TENSOR,
     features_line,
+    lends,
     method,
     of_sequence,
     recomputes_features,
@@ -86,7 +86,8 @@ class Forward:
         checks = check_calls(self.file.checks, names) if self.is_model else []
         self.body(set(names))
         taken = ["*features"] if self.plan.cells[0].grows else names
-        return method(self.plan, taken, self.result_type(), [*checks, *parts, *self.code.top])
+        body = [*lends(self.plan.cells[0]), *checks, *parts, *self.code.top]
+        return method(self.plan, taken, self.result_type(), body)
 
     def grown(self, call: flows.Call) -> Sequence[Value]:
         """The operands that an addition or subtraction may add to, in all calls, the best one first."""
@@ -174,10 +175,7 @@ class Forward:
     def call(self, call: flows.Call, operands: Sequence[py.Expr]) -> py.Expr:
         """The call of a member or function."""
         if call.leaf.steps[0].series is not None:
-            layers = map(self.access, call.leaves)
-            if recomputes_features(self.plan) and call.inputs[0] is self.flow.inputs[0]:
-                return py.Call(py.Var(RECOMPUTED_FEATURES), (py.Var("features"), *layers))
-            return py.Call(py.Var(RECOMPUTED_LAYERS), (*operands, *layers))
+            return self.recomputed(call, operands)
         leaf = self.declared(call.leaf) if call.leaf.steps[0].calls else call.leaf
         planned = self.plan.made[leaf]
         form = planned.form
@@ -196,6 +194,13 @@ class Forward:
             values = {name or "": self.value(e, name or "") for name, e in planned.arguments if name in own}
             return code(form.template, *operands, parameter=self.access(leaf), **values)
         return py.Call(self.access(leaf), tuple(operands))
+
+    def recomputed(self, call: flows.Call, operands: Sequence[py.Expr]) -> py.Expr:
+        """The call of layers that are recomputed together."""
+        if recomputes_features(self.plan) and call.inputs[0] is self.flow.inputs[0]:
+            return recomputing.of_features(self.file, list(map(self.access, call.leaves)))
+        layers = [layer for leaf in call.leaves for layer in recomputing.layer(leaf, self.access)]
+        return recomputing.recomputed(self.file, call, operands, layers)
 
     def declared(self, called: Leaf) -> Leaf:
         """The leaf that declares what another one calls."""
@@ -468,7 +473,8 @@ def leftmost(expr: py.Expr) -> py.Expr:
 
 def line_of(call: flows.Call) -> int:
     step = call.leaf.steps[0]
-    member = step.member
+    member = step.member.way[0][1].member if isinstance(step.member, Borrowed) else step.member
     if isinstance(member, Reference):
         return member.use.span.line
+    assert not isinstance(member, Borrowed)
     return member.span.line if isinstance(member, Node) else member.scope.span.line

@@ -91,6 +91,30 @@ def recomputed_features(features: tuple[Tensor, ...], *layers: nn.Module) -> Any
         x = layer(x)
     return x'''
 
+JOINED = '''@recomputed
+def recomputed_join(
+    before: tuple[Tensor, ...],
+    x: Tensor,
+    after: tuple[Tensor, ...],
+    *layers: nn.Module | None,
+) -> Any:
+    """The same, with a concat of further tensors before and after `x` where None is."""
+    for layer in layers:
+        x = torch.cat([*before, x, *after], 1) if layer is None else layer(x)
+    return x'''
+
+
+BRANCHED = '''@recomputed
+def recomputed_branch(x: Tensor, *layers: nn.Module | None) -> Any:
+    """The same, and before it what the layers before None give."""
+    given = x
+    for layer in layers:
+        if layer is None:
+            given = x
+        else:
+            x = layer(x)
+    return given, x'''
+
 
 def recomputing(counts: bool, outside: bool) -> str:
     """The decorator of a function that runs again in the backward pass.

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.analysis.layout import Layout
-from archdsl.backends.torch_source.cells import Cell, Reference, Sizes, Step, is_chain, size_references, with_size
+from archdsl.backends.torch_source.cells import (
+    Borrowed,
+    Cell,
+    Reference,
+    Sizes,
+    Step,
+    is_chain,
+    size_references,
+    with_size,
+)
 from archdsl.graph import Graph, Node, Rounds, Scope, Tensor
 from archdsl.ops.forms import TorchForm
 from archdsl.ops.move import Move
@@ -50,6 +59,7 @@ class _Arranging:
         """Adds a step with its tensors in the order that it wants, the moves before it and those behind it."""
         scope = cell.scope
         member = step.member.scope if isinstance(step.member, Cell) else step.member
+        assert not isinstance(member, Borrowed)  # these come later
         if isinstance(member, Reference):
             member = member.call
         if isinstance(member, Scope):

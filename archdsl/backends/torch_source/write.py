@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from archdsl.backends.python import tree as py
 from archdsl.backends.python.templates import code
 from archdsl.backends.python.tree import joined, name
-from archdsl.backends.torch_source.classes import in_series
 from archdsl.backends.torch_source.constructor import SUPER, Constructor
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.forward import forward
-from archdsl.backends.torch_source.helpers import IN_SERIES, OF_FEATURES, recomputing
+from archdsl.backends.torch_source.helpers import recomputing
 from archdsl.backends.torch_source.plan import Plan
-from archdsl.backends.torch_source.sequences import recomputes_features
 from archdsl.graph import Graph
 from archdsl.graph.series import Part
 
@@ -25,10 +23,11 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     """A class with its constructor and, where nn.Sequential's own will not do, its `forward`."""
     made = Constructor.of(file, plan, is_model)
     made.run()
+    if plan.cells[0].recomputed or any(cell.recomputes for cell in plan.cells):
+        recompute(file)
+    file.attributes[plan] = made.members.attributes
     method = forward(made)
     body = made.finish()
-    if plan.cells[0].recomputed or any(cell.recomputes for cell in plan.cells):
-        recompute(file, plan)
     if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
         body.append(py.Do(code("self.eval()")))
     parts: list[py.Statement] = [py.Doc(plan.doc)] if plan.doc else []
@@ -39,16 +38,11 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     return py.Class(file.names[plan], name(base), parts)
 
 
-def recompute(file: File, plan: Plan) -> None:
-    """Gives a file the functions by which parts of a class are recomputed."""
+def recompute(file: File) -> None:
+    """Gives a file the function by which parts of a class are recomputed."""
     parts = file.recompute.parts
     outside = file.beside.outside or any(node.operation.outside() for part in parts for node in part.nodes())
     file.helper(recomputing(file.beside.counts or counts(file.graph, parts), outside))
-    begins = recomputes_features(plan)
-    if any(start or not begins for cell in plan.cells for start, _ in in_series(cell)):
-        file.helper(IN_SERIES)
-    if begins:
-        file.helper(OF_FEATURES)
 
 
 def counts(graph: Graph, parts: Iterable[Part]) -> bool:
