@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from archdsl.analysis.ledger import Peak
+from archdsl.analysis.simulation import Simulation
+from archdsl.analysis.training import rerun
 from archdsl.common.choices import OPTIMIZERS, Recomputing
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
@@ -174,8 +176,8 @@ class _Search:
         graph, scopes = as_recomputed(self.graph, "blocks")
         if not scopes:
             return [plain]
-        works = self.splitter.works
-        again = sum(works[node.id] for scope in scopes for node in scope.nodes()) / (sum(works) or 1)
+        works, run = self.splitter.works, Simulation.of(graph, self.sizes, self.training.dtype)
+        again = sum(works[node.id] for scope in scopes for node in rerun(run, [*scope.nodes()])) / (sum(works) or 1)
         return [plain, _Form("blocks", graph, scopes, 1 + again / (1 + BACKWARD))]
 
     def seconds(self, samples: int) -> float:

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from archdsl import cli
+from archdsl.common.choices import Budget
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.planning.layouts import Cluster, Layouts, Training, layouts
 from archdsl.planning.sharding import ROOT, units
 from archdsl.report.layouts import command
+from archdsl.transform.fitting import Search
+from archdsl.transform.recompute import recompute
+from tests.helpers import source_of
 
 GIB = 1 << 30
 SIZES = (("H", 224), ("W", 224))
@@ -48,6 +52,17 @@ def test_everything_that_is_found_is_of_that_cluster() -> None:
 def test_less_memory_costs_time() -> None:
     times = [plan_of("resnet:resnet18", 8, memory, 512).found[0].time for memory in (80, 0.2, 0.1)]
     assert times == sorted(times) and times[0] < times[-1]
+
+
+def test_recomputed_blocks_take_the_time_that_memory_takes_them_for() -> None:
+    """A recomputation stops as soon as all that is saved is there: here before the last convolution of each block."""
+    text = "block pair { conv(64, 1) -> relu -> conv(64, 3) }\nmodel net {\n input x[64, 64, 64]\n repeat 8 { pair }\n}"
+    graph = check(source_of(text))
+    fit = layouts(graph, Cluster(8, GIB // 10, **RATES), Training(512)).found
+    plain, again = (next(f for f in fit if f.recompute == how and f.stages == 1) for how in ("none", "blocks"))
+    expected = Search(graph, Budget(0, 8)).plan(recompute(graph, "blocks")).time
+    assert 1.05 < expected < 1.2
+    assert again.compute / plain.compute == pytest.approx(expected)
 
 
 def test_bytes_sent() -> None:
