@@ -5,7 +5,7 @@ shapes, types and starts of the state_dict; outputs and gradients in evaluation,
 outputs, gradients and statistics of a step of training; the form for inference with `fold_batchnorms`; the forms that
 recompute dense connections and blocks. Numbers are in double precision and agree within 1e-9.
 
-By default these are 90 seeds. `make test-long` takes 20,000, an hour on one core; docs/proof.md says what has been
+By default these are 60 seeds. `make test-long` takes 20,000, an hour on one core; docs/proof.md says what has been
 run. Four in five of the seeds are a network; these have 32 nodes on average, 700 at most. What fails is made
 small by `python -m tests.shrinking FIRST LAST`.
 """
@@ -32,7 +32,7 @@ from tests.ops.forms import Built, tensors
 from tests.random_checks import Held, Wrong, holds
 from tests.random_specs import spec, takes_long
 
-QUICK, SHARD, LONG = 45, 1_000, 20_000
+QUICK, SHARD, LONG = 30, 1_000, 20_000
 SHARE = 0.75
 """The minimum fraction of seeds that give a network; it is 0.86 of many, and less in a small sample."""
 PLAINER = 0.02

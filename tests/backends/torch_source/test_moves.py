@@ -231,9 +231,9 @@ def test_the_mask_of_unshifted_windows_which_is_none_is_not_moved(body: str) -> 
 def test_random_networks_compute_the_same_in_every_form() -> None:
     random = Random(0)
     counts = sum(
-        (random_checks.holds(random_graph(network, random)[1]) for _ in range(8)), start=random_checks.Counter()
+        (random_checks.holds(random_graph(network, random)[1]) for _ in range(5)), start=random_checks.Counter()
     )
-    assert counts["plain"] == 8
+    assert counts["plain"] == 5
     assert not counts["plainer"]
 
 
