@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from archdsl.analysis.layout import FIRST, Layout
 from archdsl.dims import Dim, free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.graph.series import Series, flows_into, flows_out_of
+from archdsl.graph.series import Series, flows_into, flows_out_of, scope_of
 from archdsl.ops.forms import ModuleForm
 from archdsl.transform.recompute import Recompute
 
@@ -139,25 +139,24 @@ class Finder:
         """The concat beside a member of a scope that this one takes, and nothing else; None if there is none."""
         taken = flows_into(then)
         node = self.graph.node(taken[0]) if len(taken) == 1 else None
-        around = then.scope if isinstance(then, Node) else then.parent
-        if node is None or node.scope is not around or not self.is_concat(node) or self.is_bound(node):
+        if node is None or node.scope is not scope_of(then) or not self.is_concat(node) or self.is_bound(node):
             return None
         return node if self.feeds(node, then) else None
 
     def flows_only(self, first: Node | Scope, concat: Node) -> bool:
         """Whether a concat takes what a member gives, and nothing else does, which moves no axes."""
         tensor = flows_out_of(first)
-        scope = first.scope if isinstance(first, Node) else first.parent
-        moved = (scope, first, tensor) in self.layout.after or (scope, concat, tensor) in self.layout.before
         alone = tensor in concat.inputs and self.readers.get(tensor) == [concat.id]
-        return alone and not moved and self.graph.shape(tensor)[1:] not in self.sizes
+        return alone and not self.moves(first, concat) and self.graph.shape(tensor)[1:] not in self.sizes
 
     def is_read(self, first: Node | Scope, then: Node | Scope) -> bool:
         """Whether a member takes what another one gives, whatever else does, which moves no axes."""
-        tensor = flows_out_of(first)
-        scope = first.scope if isinstance(first, Node) else first.parent
-        moved = (scope, first, tensor) in self.layout.after or (scope, then, tensor) in self.layout.before
-        return flows_into(then) == [tensor] and not moved
+        return flows_into(then) == [flows_out_of(first)] and not self.moves(first, then)
+
+    def moves(self, first: Node | Scope, then: Node | Scope) -> bool:
+        """Whether the built module moves axes between a member and one that takes what it gives."""
+        scope, tensor = scope_of(first), flows_out_of(first)
+        return (scope, first, tensor) in self.layout.after or (scope, then, tensor) in self.layout.before
 
     @staticmethod
     def is_concat(node: Node) -> bool:
@@ -174,6 +173,4 @@ class Finder:
         inside = {then.id} if isinstance(then, Node) else {node.id for node in then.nodes()}
         if flows_into(then) != [tensor] or not inside.issuperset(self.readers.get(tensor, ())):
             return False
-        scope = first.scope if isinstance(first, Node) else first.parent
-        moved = (scope, first, tensor) in self.layout.after or (scope, then, tensor) in self.layout.before
-        return not moved and self.graph.shape(tensor)[1:] not in self.sizes
+        return not self.moves(first, then) and self.graph.shape(tensor)[1:] not in self.sizes
