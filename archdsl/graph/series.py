@@ -13,8 +13,8 @@ from archdsl.graph import Node, Scope, Tensor
 class Series:
     """Members of a scope in order, or of scopes within it: the last ones of a block and the first ones of the next.
 
-    One of them may be a concat of tensors from elsewhere, and of what flows through. `given` is a tensor between two of
-    them that is read elsewhere, too: a skip.
+    One of them may be a concat of tensors from elsewhere, and of what flows through, behind an align of the same
+    tensors. `given` is a tensor between two of them that is read elsewhere, too: a skip.
     """
 
     members: tuple[Node | Scope, ...]
@@ -67,9 +67,9 @@ class Series:
         found: list[Tensor] = []
         made: list[Tensor] = []
         for member in self.members:
-            each = ([found if t in made else [t]] for t in flows_into(member))
-            found = [t for ways in each for way in ways for t in way]
-            made = [flows_out_of(member)]
+            before = {made[0]: found, **{tensor: [] for tensor in made[1:]}} if made else {}
+            found = [t for taken in flows_into(member) for t in before.get(taken, [taken])]
+            made = made_by(member)
         return found
 
     @property
@@ -83,8 +83,15 @@ Part: TypeAlias = Scope | Series
 
 
 def flows_out_of(member: Node | Scope) -> Tensor:
-    """The tensor that a member of a series gives."""
-    return Tensor(member.id) if isinstance(member, Node) else member.outputs[0]
+    """The tensor that a member of a series gives, if it is no align."""
+    return made_by(member)[0]
+
+
+def made_by(member: Node | Scope) -> list[Tensor]:
+    """The tensors that a member of a series gives: several ones if it is an align."""
+    if isinstance(member, Scope):
+        return list(member.outputs)
+    return [Tensor(member.id, index) for index in range(len(member.shapes))]
 
 
 def flows_into(member: Node | Scope) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 The last layers of a block are mostly not costly (a batchnorm and an activation behind a convolution), and the first one
 of the next block is. So the tensors between the two convolutions need no memory. A concat may be among them: a decoder
-of a U-Net stores what its last convolution gives, and recomputes what the next level's first convolution takes.
+of a U-Net stores what its last convolution gives, and recomputes what the next level's first convolution takes. So may
+an align before that: the skips of an unpadded U-Net are cropped.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from itertools import chain
 
 from archdsl.analysis.layout import Layout
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.graph.series import Series, flows_out_of
+from archdsl.graph.series import Series, flows_out_of, made_by
 from archdsl.transform.series import Finder, cuts
 
 
 def crossing(graph: Graph, layout: Layout) -> Iterator[Series]:
-    """All series across the borders of blocks, or with a concat, that are worth a try.
+    """All series across the borders of blocks, or with a join, that are worth a try.
 
     The network has no tensors with the channels last.
     """
@@ -38,28 +39,28 @@ def crossing(graph: Graph, layout: Layout) -> Iterator[Series]:
 def _given(found: Finder, members: Sequence[Node | Scope]) -> list[Tensor]:
     """The tensors between members that are read elsewhere, too."""
     nodes = {node.id for node in Series(tuple(members)).nodes()}
-    between = [flows_out_of(member) for member in members[:-1]]
+    between = [tensor for member in members[:-1] for tensor in made_by(member)]
     return [tensor for tensor in between if not nodes.issuperset(found.readers[tensor])]
 
 
 def _joined(found: Finder, rows: Sequence[Sequence[Node | Scope]], over_skips: bool) -> Iterator[list[Node | Scope]]:
-    """Rows of a scope with the concats that lead to them, put together where one of these takes what the last gives.
+    """Rows of a scope with the joins that lead to them, put together where one of these takes what the last gives.
 
     `over_skips`: also where something else takes it, too.
     """
     whole: list[Node | Scope] = []
     for row in rows:
-        concat = found.concat(row[0])
-        if not whole or not _follows(found, whole[-1], row[0], concat, over_skips):
+        join = found.join(row[0])
+        if not whole or not _follows(found, whole[-1], row[0], join, over_skips):
             yield from [whole] if whole else []
             whole = []
-        whole += [*([concat] if concat is not None else []), *row]
+        whole += [*join, *row]
     yield from [whole] if whole else []
 
 
-def _follows(found: Finder, last: Node | Scope, first: Node | Scope, concat: Node | None, over_skips: bool) -> bool:
-    """Whether a row goes on with another one, or with the concat before this."""
-    return found.flows_only(last, concat) if concat is not None else over_skips and found.is_read(last, first)
+def _follows(found: Finder, last: Node | Scope, first: Node | Scope, join: Sequence[Node], over_skips: bool) -> bool:
+    """Whether a row goes on with another one, or with the join before this."""
+    return found.flows_only(last, join[0]) if join else over_skips and found.is_read(last, first)
 
 
 def _laid_out(found: Finder, member: Node | Scope) -> list[Node | None]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from archdsl.analysis.layout import FIRST, Layout
 from archdsl.dims import Dim, free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.graph.series import Series, flows_into, flows_out_of, scope_of
+from archdsl.graph.series import Series, flows_into, flows_out_of, made_by, scope_of
+from archdsl.ops.align import Align
 from archdsl.ops.forms import ModuleForm
 from archdsl.transform.recompute import Recompute
 
@@ -135,19 +136,33 @@ class Finder:
         reading = {node.id for t in scope.inflow() for node in scope.nodes() if t in node.inputs}
         return flows_into(first) == scope.inflow() and reading <= inside
 
-    def concat(self, then: Node | Scope) -> Node | None:
-        """The concat beside a member of a scope that this one takes, and nothing else; None if there is none."""
+    def join(self, then: Node | Scope) -> list[Node]:
+        """The concat beside a member of a scope that this one takes, and nothing else, with the align before it."""
         taken = flows_into(then)
-        node = self.graph.node(taken[0]) if len(taken) == 1 else None
-        if node is None or node.scope is not scope_of(then) or not self.is_concat(node) or self.is_bound(node):
-            return None
-        return node if self.feeds(node, then) else None
+        concat = self.graph.node(taken[0]) if len(taken) == 1 else None
+        if concat is None or not self.is_concat(concat) or not self.is_beside(concat, then):
+            return []
+        if not self.feeds(concat, then):
+            return []
+        align = self.graph.node(concat.inputs[0])
+        aligned = isinstance(align.operation, Align) and self.is_beside(align, concat)
+        return [*([align] if aligned and self.feeds_all(align, concat) else []), concat]
 
-    def flows_only(self, first: Node | Scope, concat: Node) -> bool:
-        """Whether a concat takes what a member gives, and nothing else does, which moves no axes."""
+    def is_beside(self, node: Node, other: Node | Scope) -> bool:
+        """Whether a node is called in the scope of another member, with tensors alone."""
+        return node.scope is scope_of(other) and not self.is_bound(node)
+
+    def feeds_all(self, align: Node, concat: Node) -> bool:
+        """Whether a concat takes all that an align of different tensors gives, and nothing else does."""
+        given = made_by(align)
+        alone = list(concat.inputs) == given and all(self.readers[tensor] == [concat.id] for tensor in given)
+        return alone and len(set(align.inputs)) == len(given) and self.graph.shape(given[0])[1:] not in self.sizes
+
+    def flows_only(self, first: Node | Scope, join: Node) -> bool:
+        """Whether an align or concat takes what a member gives, and nothing else does, which moves no axes."""
         tensor = flows_out_of(first)
-        alone = tensor in concat.inputs and self.readers.get(tensor) == [concat.id]
-        return alone and not self.moves(first, concat) and self.graph.shape(tensor)[1:] not in self.sizes
+        alone = tensor in join.inputs and self.readers.get(tensor) == [join.id]
+        return alone and not self.moves(first, join) and self.graph.shape(tensor)[1:] not in self.sizes
 
     def is_read(self, first: Node | Scope, then: Node | Scope) -> bool:
         """Whether a member takes what another one gives, whatever else does, which moves no axes."""

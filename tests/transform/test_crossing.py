@@ -38,6 +38,9 @@ PLAIN = """
 """
 
 
+DOWN_AND_UP = "a: one(4) -> maxpool(3) -> b: one(6) -> up: upconv(4, 2)\n"
+
+
 def found(graph: Graph) -> dict[str, Series]:
     return {series.path: series for series in crossing(graph, Layout.of(graph))}
 
@@ -60,6 +63,25 @@ def test_take_a_concat_with_what_leads_to_it_and_what_reads_it() -> None:
     every = found(graph_of(net_text("level(2, 1) -> conv(1, 1)", before=LEVEL)))
     assert "0.inner.encode.4…decode.0" in every and "0.inner.encode.4…up" in every
     assert "0.4…decode.0" in every
+
+
+def test_take_the_align_before_a_concat() -> None:
+    every = found(graph_of(net_text(f"{DOWN_AND_UP} (a, up) -> align -> concat -> c: one(4)", before=PLAIN)))
+    assert {"b.1…up", "b.1…c.0", "4…c.0"} <= every.keys()
+
+
+@pytest.mark.parametrize(
+    "joined",
+    [
+        "(a, up) -> align -> (p, q): it\n (q, p) -> concat",  # in another order
+        "(a, up) -> align -> (p, q): it\n (p, q, q) -> concat",
+        "(a, up) -> align -> (p, q): it\n (p, q) -> r: concat\n (p, r) -> concat",
+        "(up, up) -> align -> concat",
+    ],
+)
+def test_no_align_that_gives_something_else_than_the_concat_takes(joined: str) -> None:
+    graph = graph_of(net_text(f"{DOWN_AND_UP} {joined} -> c: one(4)", before=PLAIN))
+    assert not any(node.operation.name == "align" for s in found(graph).values() for node in s.nodes())
 
 
 @pytest.mark.parametrize(
@@ -96,6 +118,11 @@ BODIES = [
     ("a: one(4) -> conv(2, 1) -> up: upconv(4, 1)\n (up, a, a) -> add -> one(4)", PLAIN),
     ("a: one(4) -> conv(4, 1) -> b: one(4) -> c: conv(4, 1)\n (a, b, c, it) -> concat -> one(4)", PLAIN),
     ("a: one(4)\n (it -> relu -> conv(2, 3), a) -> concat -> c: one(4)", PLAIN),
+    (f"{DOWN_AND_UP} (up, a) -> align -> concat -> one(4)", PLAIN),
+    (f"{DOWN_AND_UP} (a -> relu, up, a -> conv(3, 5)) -> align(pad) -> concat -> c: one(4)", PLAIN),
+    pytest.param(
+        f"{DOWN_AND_UP} (a, up, it -> relu) -> align(resize) -> concat -> c: one(4)", PLAIN, marks=pytest.mark.long
+    ),
 ]
 
 
@@ -122,6 +149,12 @@ def test_is_written_where_the_module_around_calls_both_blocks() -> None:
     assert "(x,), y, (), *list(self.inner.encode)[4:], self.up, None, self.decode[0]" in text
     assert '"""Without the layers that the module around recomputes with others."""' in text
     assert "for layer in layers[1:6]:" in text and "for layer in layers[:4]:" in text
+
+
+def test_is_written_with_the_function_that_aligns_before_a_concat() -> None:
+    graph = graph_of(net_text(f"{DOWN_AND_UP} (a, up) -> align(pad) -> concat -> c: one(4)", before=PLAIN))
+    text = text_of(graph, taken(graph, "b.1…c.0"))
+    assert "pad_to_largest, (x,), y, (), *list(self.b)[1:], self.up, None, self.c[0]" in text
 
 
 def test_is_written_with_the_skip_that_it_gives() -> None:

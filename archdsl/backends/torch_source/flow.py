@@ -42,7 +42,7 @@ class Call:
     behind: list[Leaf] = field(default_factory=list)
     """The leaves that are called on its result, and recomputed with it."""
     flow: int = -1
-    """Which of its inputs flows through these; one of them is a concat with the others."""
+    """Which of its inputs flows through these; one of them is a concat with the others, perhaps behind an align."""
 
     @property
     def leaves(self) -> list[Leaf]:
@@ -415,14 +415,15 @@ def fused(actions: Iterable[Action]) -> list[Action]:
 
 def _fused(last: Call, action: Call) -> Call:
     """One call for two, of which the second takes what the first gives. Raises CannotMerge if something else does."""
-    *skips, flowing = last.outputs
-    given = last.leaves[-1].steps[0].given
-    if flowing not in action.inputs or (flowing.uses != 1 and not given):
+    step = last.leaves[-1].steps[0]
+    skips, flowing = last.outputs[: -len(step.outputs)], last.outputs[-len(step.outputs) :]
+    at = action.inputs.index(flowing[0]) if flowing[0] in action.inputs else 0
+    end = at + len(flowing)
+    if action.inputs[at:end] != flowing or any(value.uses != 1 and not step.given for value in flowing):
         raise CannotMerge
-    at = action.inputs.index(flowing)
-    inputs = [*action.inputs[:at], *last.inputs, *action.inputs[at + 1 :]]
-    flow = at if len(inputs) > len(last.inputs) else last.flow
-    outputs = [*skips, *([flowing] if given else []), *action.outputs]
+    inputs = [*action.inputs[:at], *last.inputs, *action.inputs[end:]]
+    flow = at if len(action.inputs) > len(flowing) else last.flow
+    outputs = [*skips, *(flowing if step.given else []), *action.outputs]
     return Call(last.leaf, inputs, outputs, behind=[*last.behind, action.leaf], flow=flow)
 
 

@@ -85,7 +85,7 @@ def recomputed_layers(x: Tensor, *layers: nn.Module) -> Any:
 
 OF_FEATURES = '''@recomputed
 def recomputed_features(features: tuple[Tensor, ...], *layers: nn.Module) -> Any:
-    """The same of features that a dense connection has gathered."""
+    """What layers give for gathered features; the backward pass runs them again."""
     x = torch.cat(features, 1)
     for layer in layers:
         x = layer(x)
@@ -98,15 +98,34 @@ def recomputed_join(
     after: tuple[Tensor, ...],
     *layers: nn.Module | None,
 ) -> Any:
-    """The same, with a concat of further tensors before and after `x` where None is."""
+    """What layers give one after the other, with a concat of `x` and others where None is;
+    the backward pass runs them again.
+    """
     for layer in layers:
         x = torch.cat([*before, x, *after], 1) if layer is None else layer(x)
     return x'''
 
 
+ALIGNED = '''@recomputed
+def recomputed_aligned_join(
+    align: Callable[..., list[Tensor]],
+    before: tuple[Tensor, ...],
+    x: Tensor,
+    after: tuple[Tensor, ...],
+    *layers: nn.Module | None,
+) -> Any:
+    """What layers give one after the other, with a concat of `x` and others where None is,
+    behind `align`, which makes sizes equal; the backward pass runs them again.
+    """
+    for layer in layers:
+        x = torch.cat(align(*before, x, *after), 1) if layer is None else layer(x)
+    return x'''
+
 BRANCHED = '''@recomputed
 def recomputed_branch(x: Tensor, *layers: nn.Module | None) -> Any:
-    """The same, and before it what the layers before None give."""
+    """What the layers before None give, and what all of them give; the backward pass runs
+    them again.
+    """
     given = x
     for layer in layers:
         if layer is None:

@@ -15,7 +15,7 @@ from archdsl.backends.torch_source.cells import Borrowed, Cell, Step
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Call
 from archdsl.backends.torch_source.fold import Leaf, leaves
-from archdsl.backends.torch_source.helpers import BRANCHED, IN_SERIES, JOINED, MEMBER, OF_FEATURES
+from archdsl.backends.torch_source.helpers import ALIGNED, BRANCHED, IN_SERIES, JOINED, MEMBER, OF_FEATURES
 from archdsl.backends.torch_source.names import is_owned
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.ops.forms import FunctionForm
@@ -26,6 +26,8 @@ RECOMPUTED_FEATURES = "recomputed_features"
 """The one that does so for the layers at the start of a dense connection's body."""
 RECOMPUTED_JOIN = "recomputed_join"
 """The one that does so for layers with a concat among them."""
+RECOMPUTED_ALIGNED_JOIN = "recomputed_aligned_join"
+"""The one that does so for layers with a concat behind an align among them."""
 RECOMPUTED_BRANCH = "recomputed_branch"
 """The one that gives what is between two of the layers, too."""
 
@@ -39,10 +41,23 @@ def recomputed(file: File, call: Call, operands: Sequence[py.Expr], layers: Sequ
     if len(operands) == 1:
         file.helper(IN_SERIES)
         return py.Call(py.Var(RECOMPUTED_LAYERS), (*operands, *those))
-    file.helper(JOINED)
     at = call.flow % len(operands)
-    before, x, after = py.Tuple(tuple(operands[:at])), operands[at], py.Tuple(tuple(operands[at + 1 :]))
-    return py.Call(py.Var(RECOMPUTED_JOIN), (before, x, after, *those))
+    taken = py.Tuple(tuple(operands[:at])), operands[at], py.Tuple(tuple(operands[at + 1 :]))
+    aligns = [align for leaf in call.leaves if (align := _align(leaf)) is not None]
+    if not aligns:
+        file.helper(JOINED)
+        return py.Call(py.Var(RECOMPUTED_JOIN), (*taken, *those))
+    (align,) = aligns
+    file.helper(align.helper or "")
+    file.helper(ALIGNED)
+    function = align.template.removesuffix("({all})")
+    return py.Call(py.Var(RECOMPUTED_ALIGNED_JOIN), (py.Var(function), *taken, *those))
+
+
+def _align(leaf: Leaf) -> FunctionForm | None:
+    """The function that makes the sizes of tensors equal before a concat, if that is what a leaf does."""
+    form = leaf.steps[0].form
+    return form if isinstance(form, FunctionForm) and form.results > 1 else None
 
 
 def of_features(file: File, layers: Sequence[py.Expr]) -> py.Expr:
@@ -54,9 +69,11 @@ def of_features(file: File, layers: Sequence[py.Expr]) -> py.Expr:
 def layer(leaf: Leaf, access: Callable[[Leaf], py.Expr]) -> list[Borrowed | py.Expr]:
     """A layer that is recomputed with others: a member, or one of a member.
 
-    None stands for a concat, and follows a layer whose result is needed elsewhere, too.
+    None stands for a concat, and follows a layer whose result is needed elsewhere, too. An align goes with the concat.
     """
     step, nothing = leaf.steps[0], py.Const(None)
+    if _align(leaf) is not None:
+        return []
     if isinstance(step.form, FunctionForm) and not isinstance(step.member, Borrowed):
         return [nothing]
     found = step.member if isinstance(step.member, Borrowed) else access(leaf)
