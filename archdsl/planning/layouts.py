@@ -13,7 +13,7 @@ from functools import cached_property
 
 from archdsl.analysis.ledger import Peak
 from archdsl.analysis.simulation import Simulation
-from archdsl.analysis.training import rerun
+from archdsl.analysis.works import works_again
 from archdsl.common.choices import OPTIMIZERS, Recomputing
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
@@ -177,7 +177,7 @@ class _Search:
         if not scopes:
             return [plain]
         works, run = self.splitter.works, Simulation.of(graph, self.sizes, self.training.dtype)
-        again = sum(works[node.id] for scope in scopes for node in rerun(run, [*scope.nodes()])) / (sum(works) or 1)
+        again = works_again(run, works, scopes) / (sum(works) or 1)
         return [plain, _Form("blocks", graph, scopes, 1 + again / (1 + BACKWARD))]
 
     def seconds(self, samples: int) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from archdsl.analysis.simulation import Simulation
+from archdsl.analysis.works import node_works, works_again
 from archdsl.common.choices import OPTIMIZERS, Recomputing, Schedule
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
@@ -49,15 +51,17 @@ def pipeline(
     """What a pipeline holds, and how long a step takes if sending takes no time."""
     order = orders(schedule, len(parts.parts), ranks, microbatches)
     last = len(parts.parts) - 1
-    helds = []
+    helds, backward = [], []
+    forward = [part.work * microbatch for part in parts.parts]
     for number, stage in enumerate(parts.stages):
         graph, again = as_recomputed(stage.graph, recompute)
         several, received = microbatches > 1, number < last
         found = held(graph, parts.sizes, parts.dtype, cpu=cpu, recompute=again, accumulates=several, received=received)
         helds.append(found)
+        run = Simulation.of(graph, parts.sizes, parts.dtype)
+        works = node_works(graph, parts.sizes, parts.dtype, run)
+        backward.append(forward[number] * (BACKWARD + works_again(run, works, again) / (sum(works) or 1)))
     peaks = tuple(peak(parts, helds, actions, microbatches, microbatch, OPTIMIZERS[optimizer]) for actions in order)
-    forward = [part.work * microbatch for part in parts.parts]
-    backward = [(BACKWARD + (recompute != "none")) * time for time in forward]
     return Pipeline(
         parts,
         schedule,

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from archdsl.analysis.layout import Layout
 from archdsl.analysis.ledger import Ledger, Profile
 from archdsl.analysis.simulation import Simulation
-from archdsl.analysis.training import Step, rerun, train
-from archdsl.analysis.works import node_works
+from archdsl.analysis.training import Step, train
+from archdsl.analysis.works import node_works, works_again
 from archdsl.common.choices import OPTIMIZERS, Budget
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, SpecError
@@ -211,11 +211,7 @@ class Search:
 
     def work(self, again: Recompute) -> float:
         """The work that is done a second time. Dense bodies redo the concat that they put off, twice."""
-        inside = sum(map(self.work_of, again.parts))
-        return inside + sum(self.works[n.id] for n in again.grown)
-
-    def work_of(self, part: Part) -> float:
-        return sum(self.works[n.id] for n in rerun(self.run, [*part.nodes()]))
+        return works_again(self.run, self.works, again.parts) + sum(self.works[n.id] for n in again.grown)
 
     def least(self) -> Plan:
         """The form of the smallest peak that is found."""
@@ -262,7 +258,8 @@ class Search:
 
     def pruned(self, plan: Plan, limit: int) -> Plan:
         """The form without parts that it does not need, of the slowest ones."""
-        for part in sorted(plan.again.parts - needed(plan.again), key=lambda p: -self.work_of(p))[:PRUNED]:
+        work = {part: works_again(self.run, self.works, [part]) for part in plan.again.parts - needed(plan.again)}
+        for part in sorted(work, key=lambda p: -work[p])[:PRUNED]:
             again = plan.again
             without = self.plan(replace(again, scopes=again.scopes - {part}, series=again.series - {part}))
             if without.peak <= limit:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from archdsl import cli
-from archdsl.common.choices import Budget
+from archdsl.common.choices import Budget, Mode
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.planning.layouts import Cluster, Layouts, Training, layouts
+from archdsl.planning.pipelines import pipeline
 from archdsl.planning.sharding import ROOT, units
+from archdsl.planning.stages import split
 from archdsl.report.layouts import command
 from archdsl.transform.fitting import Search
 from archdsl.transform.recompute import recompute
@@ -63,6 +65,9 @@ def test_recomputed_blocks_take_the_time_that_memory_takes_them_for() -> None:
     expected = Search(graph, Budget(0, 8)).plan(recompute(graph, "blocks")).time
     assert 1.05 < expected < 1.2
     assert again.compute / plain.compute == pytest.approx(expected)
+    modes: tuple[Mode, ...] = ("none", "blocks")
+    plain_step, again_step = (pipeline(split(graph, 4), "1f1b", 4, 8, 1, recompute=how).run.time for how in modes)
+    assert again_step / plain_step == pytest.approx(expected, rel=0.002)  # the first stage takes the image besides
 
 
 def test_bytes_sent() -> None:
