@@ -40,9 +40,11 @@ def families() -> dict[str, str]:
     return {model.name: family for family in library_families() for model in models(family)}
 
 
-def library() -> list[str]:
+@cache  # many files ask for it as they are collected
+def library() -> tuple[str, ...]:
     """The specs of the library's models, those that can be compiled."""
-    return [f"{family}:{model.name}" for family in library_families() for model in models(family) if model.complete]
+    found = ((family, model) for family in library_families() for model in models(family))
+    return tuple(f"{family}:{model.name}" for family, model in found if model.complete)
 
 
 SIZE, NUMBER = (

@@ -4,6 +4,7 @@ A test that takes a second or more is not one of them. Most files run whole, so 
 an entry here.
 """
 
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -56,6 +57,7 @@ QUICK: dict[str, tuple[str, ...]] = {
 """How the names of the quick tests of a file begin."""
 
 
+@cache  # each test asks, and a file has many
 def quick_names(path: Path) -> tuple[str, ...]:
     """How the names of the quick tests of a file begin, none if it has none."""
     return QUICK.get(path.relative_to(FOLDER).as_posix(), ()) if path.is_relative_to(FOLDER) else ()

@@ -9,17 +9,15 @@ from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.drawing import draw
 from archdsl.checker.spec import models
 from archdsl.compiler import check
-from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
 from tests import random_blocks, random_networks, random_specs
 from tests.backends.diagram.test_diagram import HELVETICA, faults
 from tests.backends.diagram.truth import falsehoods, overlaid
 from tests.helpers import ROOT, graph_of, random_graph
+from tests.published import library
 
 FOUND = {path.stem: path for path in sorted((ROOT / "tests" / "data" / "figures").glob("*.arch"))}
 """Specs of which pictures once said something false."""
-
-LIBRARY = [f"{family}:{m.name}" for family in library_families() for m in models(family) if m.complete]
 
 
 def found_specs() -> list[str]:
@@ -52,7 +50,7 @@ def test_no_arrow_runs_on_one_of_another_tensor(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("spec", LIBRARY[::3])
+@pytest.mark.parametrize("spec", library()[::3])
 def test_arrows_keep_apart_in_the_library(spec: str) -> None:
     assert list(overlaid(draw(check(spec)))) == []
     assert list(overlaid(draw(check(spec), width=3.3 * 72))) == []
@@ -95,7 +93,7 @@ def test_volumes(spec: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("spec", LIBRARY)
+@pytest.mark.parametrize("spec", library())
 @pytest.mark.parametrize("options", [{}, {"depth": 2}], ids=str)
 def test_library(spec: str, options: dict[str, object]) -> None:
     assert list(falsehoods(draw(check(spec), **options))) == []  # type: ignore[arg-type]
@@ -103,7 +101,7 @@ def test_library(spec: str, options: dict[str, object]) -> None:
 
 @pytest.mark.long
 @HELVETICA
-@pytest.mark.parametrize("spec", LIBRARY)
+@pytest.mark.parametrize("spec", library())
 def test_nothing_overlaps_in_the_library(spec: str) -> None:
     assert faults(draw(check(spec))) == []
 

@@ -9,11 +9,10 @@ from archdsl.backends.diagram.colours import read_colours
 from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.drawing import Diagram, draw
 from archdsl.backends.diagram.scene import Text
-from archdsl.checker.spec import models
 from archdsl.compiler import check
-from archdsl.elaborate.spec_files import library_families
 from tests.backends.diagram.test_diagram import HELVETICA, drawn, texts
 from tests.backends.diagram.truth import falsehoods
+from tests.published import library
 
 COLUMN = 3.3 * 72
 
@@ -58,7 +57,7 @@ def test_figures_fit_a_column(spec: str) -> None:
 
 @pytest.mark.long
 @HELVETICA
-@pytest.mark.parametrize("spec", [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete])
+@pytest.mark.parametrize("spec", library())
 def test_every_model_fits_a_column_or_says_why_not(spec: str) -> None:
     assert_fits(spec)
 
