@@ -120,21 +120,34 @@ def test_labels_are_ascii(label: str, quote: bool) -> None:
         graph_of(f"model m {{\ninput x[1, 8, 8]\n{text}: relu\n}}")
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.isidentifier() and n not in {"net", "_", *OPERATIONS}])
-def test_any_name_for_inputs_and_outputs(name: str) -> None:
+FIRST = ["none", "not", "true"]
+"""Words that the first input may have as its name, and no other."""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *chunks([n for n in NAMES if n.isidentifier() and n not in {"net", "_", *FIRST, *OPERATIONS}], 20),
+        *([name] for name in FIRST),
+    ],
+    ids=lambda names: names[0],
+)
+def test_any_name_for_inputs_and_outputs(names: list[str]) -> None:
+    inputs = "".join(f"{name}[1, H, W], " for name in names)
+    convolutions = "\n".join(f"    {name} -> conv_{width}: conv({width}, 1)" for width, name in enumerate(names, 2))
+    outputs = ", ".join(f"{name} = conv_{width}" for width, name in enumerate(names, 2))
     text = f"""
 model net {{
-    input {name}[1, H, W], other[1, H, W]
-    ({name}, other) -> add
-    first: conv(1, 1) -> batchnorm
-    second: conv(2, 1)
-    output first, {name} = second
+    input {inputs}other_[1, H, W]
+    ({", ".join(names)}, other_) -> add
+    conv(1, 1) -> first_: batchnorm
+{convolutions}
+    output first_, {outputs}
 }}
 """
     module = archdsl.load(source_of(text))
-    x = torch.zeros(2, 1, 8, 8)
-    first, second = module(x, x)
-    assert first.shape[1] == 1 and second.shape[1] == 2
+    found = module(*[torch.zeros(2, 1, 8, 8)] * (len(names) + 1))
+    assert [y.shape[1] for y in found] == [*range(1, len(names) + 2)]
 
 
 @pytest.mark.parametrize("name", ["square", "tokens"])
