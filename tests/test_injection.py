@@ -9,15 +9,20 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 from xml.etree import ElementTree
 
+import pygraphviz
 import pytest
 
 import archdsl
 from archdsl import cli
 from tests.helpers import ROOT
+
+Made = TypeVar("Made")
 
 HOSTILE = [
     '"""\nimport os\nos.system("true")\n"""',
@@ -100,22 +105,11 @@ def hostile(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return text
 
 
-def output(name: str, ending: str, *arguments: str) -> str:
-    command, *options = arguments
-    assert cli.run([command, f"{name}.arch", *options, "-o", f"{name}{ending}"]) == 0
-    return Path(f"{name}{ending}").read_bytes().decode("utf-8")
-
-
 @cache
-def twin(ending: str, *arguments: str) -> str:
-    """The output file for the harmless spec, the same beside every hostile one."""
+def twin(made: Callable[[str], Made]) -> Made:
+    """What is made of the harmless spec, the same beside every hostile one."""
     Path("twin.arch").write_text(spec("harmless").replace("model other(note) = m\n", ""), "utf-8")
-    return output("twin", ending, *arguments)
-
-
-def both(*arguments: str, ending: str) -> tuple[str, str]:
-    """The output files for the hostile spec, and for its twin."""
-    return output("hostile", ending, *arguments), twin(ending, *arguments)
+    return made("twin")
 
 
 def printable(text: str) -> bool:
@@ -133,8 +127,13 @@ def tree(source: str) -> str:
     return ast.dump(Blank().visit(ast.parse(source)))
 
 
+def module(name: str) -> str:
+    assert cli.run(["build", f"{name}.arch", "-o", f"{name}.py"]) == 0
+    return Path(f"{name}.py").read_bytes().decode("utf-8")
+
+
 def test_python(hostile: str) -> None:
-    source, plain = both("build", ending=".py")
+    source, plain = module("hostile"), twin(module)
     if hostile.strip():
         assert tree(source) == tree(plain)
     assert printable(source)
@@ -149,21 +148,35 @@ def shape(element: ElementTree.Element) -> list[str]:
     return [e.tag for e in element.iter()]
 
 
-def test_svg(hostile: str) -> None:
-    source, plain = both("draw", ending=".svg")
+def pictures(name: str) -> dict[str, str]:
+    """The files of a spec's diagram, which is laid out once for all of them."""
+    diagram = archdsl.draw(f"{name}.arch")
+    found = {}
+    for ending in (".svg", ".dot", ".tex"):
+        diagram.save(f"{name}{ending}")
+        found[ending] = Path(f"{name}{ending}").read_bytes().decode("utf-8")
+    return found
+
+
+def test_pictures(hostile: str) -> None:
+    found, plain = pictures("hostile"), twin(pictures)
+    svg_is_data(found[".svg"], plain[".svg"])
+    dot_is_data(found[".dot"], plain[".dot"])
+    tikz_is_data(found[".tex"], plain[".tex"])
+
+
+def svg_is_data(source: str, plain: str) -> None:
     assert sorted({*shape(ElementTree.fromstring(source))} - {*shape(ElementTree.fromstring(plain))}) == []
     assert "<script" not in source and "onerror" not in re.sub(r">[^<]*<", "><", source)
     assert printable(source.replace("\t", ""))
 
 
-def test_dot(hostile: str) -> None:
-    pygraphviz = pytest.importorskip("pygraphviz")
-    source, plain = (pygraphviz.AGraph(string=text) for text in both("draw", ending=".dot"))
-    assert sorted(source.nodes()) == sorted(plain.nodes()) and sorted(source.edges()) == sorted(plain.edges())
+def dot_is_data(source: str, plain: str) -> None:
+    ours, theirs = (pygraphviz.AGraph(string=text) for text in (source, plain))
+    assert sorted(ours.nodes()) == sorted(theirs.nodes()) and sorted(ours.edges()) == sorted(theirs.edges())
 
 
-def test_tikz(hostile: str) -> None:
-    source, plain = both("draw", ending=".tex")
+def tikz_is_data(source: str, plain: str) -> None:
     commands = re.compile(r"\\[A-Za-z]+")
     assert {*commands.findall(source)} <= {*commands.findall(plain)}
 
