@@ -22,10 +22,13 @@ from archdsl.runtime import loading
 from archdsl.runtime.export import TESTED, ExportError, proved_export
 from tests.helpers import graph_of, net_text, source_of
 
-pytestmark = pytest.mark.skipif(
-    [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))],
-    reason=f"exports, and compilation without a break, are tested with PyTorch {TESTED} and newer",
-)
+pytestmark = [
+    pytest.mark.usefixtures("one_registry"),
+    pytest.mark.skipif(
+        [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))],
+        reason=f"exports, and compilation without a break, are tested with PyTorch {TESTED} and newer",
+    ),
+]
 
 CONVOLUTIONAL = [
     ("unet:unet", {"width": 2, "depth": 1}),

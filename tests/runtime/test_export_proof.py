@@ -25,10 +25,13 @@ from tests import random_specs
 from tests.helpers import graph_of, net_text, random_graph
 from tests.random_networks import network as random_network
 
-pytestmark = pytest.mark.skipif(
-    [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))],
-    reason=f"exports are tested with PyTorch {TESTED} and newer",
-)
+pytestmark = [
+    pytest.mark.usefixtures("one_registry"),
+    pytest.mark.skipif(
+        [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))],
+        reason=f"exports are tested with PyTorch {TESTED} and newer",
+    ),
+]
 onnx: Any = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 onnxruntime: Any = pytest.importorskip("onnxruntime", reason="the extra `dev` is not installed")
 

@@ -15,6 +15,7 @@ from tests import published
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.usefixtures("one_registry"),
     pytest.mark.skipif(
         [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))],
         reason=f"exports are tested with PyTorch {TESTED} and newer",
