@@ -41,7 +41,7 @@ model frozen {
 }
 """
 FORMS: dict[str, tuple[str | archdsl.Source, dict[str, object]]] = {
-    "resnet": ("resnet:resnet18", {"classes": 5}),
+    "resnet": ("resnet:resnet", {"unit": "basic", "counts": [1, 1, 1, 1], "classes": 5}),
     "unet": ("unet:unet_padded", {"width": 4, "depth": 2}),
     "fcdensenet": ("fcdensenet:fcdensenet", {"counts": [2, 2, 2], "growth": 4, "width": 8}),
     "fcdensenet again": (
