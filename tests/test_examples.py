@@ -36,7 +36,14 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     return float(capsys.readouterr().out.split(" on ")[0].split()[-1])
 
 
-@pytest.mark.parametrize(("name", "epochs", "score"), [("digits", 2, 0.95), ("textures", 2, 0.9), ("coins", 6, 0.85)])
+@pytest.mark.parametrize(
+    ("name", "epochs", "score"),
+    [
+        pytest.param("digits", 2, 0.95, marks=pytest.mark.long),  # other tests here train networks on digits, too
+        ("textures", 2, 0.9),
+        ("coins", 6, 0.85),
+    ],
+)
 def test_a_training_learns(
     name: str,
     epochs: int,
