@@ -150,7 +150,8 @@ def test_numbers_are_those_of_the_training_form(spec: str) -> None:
     assert not any(isinstance(m, nn.Dropout) for m in form.modules())
 
 
-@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(s, marks=pytest.mark.long) for s in range(6, 25))])
+# The network of seed 0 takes longer than the others together.
+@pytest.mark.parametrize("seed", [*range(1, 6), *(pytest.param(s, marks=pytest.mark.long) for s in (0, *range(6, 25)))])
 def test_random_blocks(seed: int) -> None:
     _, graph = random_graph(random_blocks.network, Random(seed), nodes=600, weights=200_000)
     agrees(graph)

@@ -73,7 +73,8 @@ def test_gradients_and_statistics_are_those_of_the_plain_form(spec: str) -> None
             torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(s, marks=pytest.mark.long) for s in range(5, 40))])
+# The network of seed 0 takes longer than the others together.
+@pytest.mark.parametrize("seed", [*range(1, 5), *(pytest.param(s, marks=pytest.mark.long) for s in (0, *range(5, 40)))])
 def test_random_blocks(seed: int) -> None:
     random = Random(seed)
     _, graph = random_graph(random_blocks.network, random, nodes=600, weights=200_000)

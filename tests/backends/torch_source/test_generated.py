@@ -41,7 +41,8 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
 # ---------------------------------------------------------------- any graph
 
 
-@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(s, marks=pytest.mark.long) for s in range(6, 60))])
+# The network of seed 0 takes longer than the others together.
+@pytest.mark.parametrize("seed", [*range(1, 6), *(pytest.param(s, marks=pytest.mark.long) for s in (0, *range(6, 60)))])
 def test_random_blocks(seed: int) -> None:
     _, graph = random_graph(random_blocks.network, Random(seed), nodes=600, weights=300_000)
     holds(graph, READABLE)
