@@ -335,6 +335,8 @@ class _Filter:
             return last == "EQUAL"
         if self.inside[-1] == "body" and (last, before) == ("EQUAL", "NAME"):
             return before_that not in ("MODEL", "OUTPUT", "COMMA")
+        if self.inside[-1] == "body" and last == "COMMA":
+            return False  # of the names in an `input`, `output`, `for` or `import`
         return not (last in _OPERAND or last in _NAMING or self.starts_item())
 
     def takes_value(self, i: int, word: str) -> bool:
