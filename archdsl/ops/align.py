@@ -32,6 +32,7 @@ class Align(Operation):
 
     name = "align"
     family = "align"
+    aligns = True
     is_linear = True
     helper_names = (
         helpers.ALIGN_CROP.name,

@@ -55,6 +55,8 @@ class Facts:
     """Whether its weight has a kernel for each output channel, which a picture can show."""
     is_activation: ClassVar[bool] = False
     """Whether it is an activation function."""
+    aligns: ClassVar[bool] = False
+    """Whether it makes the sizes of several tensors equal, and gives each of them."""
     is_linear: ClassVar[bool] = False
     """Whether it is linear in its inputs, ignoring biases, with statistics as constants."""
     is_sum: ClassVar[bool] = False

@@ -13,7 +13,6 @@ from archdsl.analysis.layout import FIRST, Layout
 from archdsl.dims import Dim, free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.series import Series, flows_into, flows_out_of, made_by, scope_of
-from archdsl.ops.align import Align
 from archdsl.ops.forms import ModuleForm
 from archdsl.transform.recompute import Recompute
 
@@ -145,7 +144,7 @@ class Finder:
         if not self.feeds(concat, then):
             return []
         align = self.graph.node(concat.inputs[0])
-        aligned = isinstance(align.operation, Align) and self.is_beside(align, concat)
+        aligned = align.operation.aligns and self.is_beside(align, concat)
         return [*([align] if aligned and self.feeds_all(align, concat) else []), concat]
 
     def is_beside(self, node: Node, other: Node | Scope) -> bool:
