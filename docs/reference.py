@@ -26,10 +26,15 @@ COMMANDS = HERE / "commands.md"
 PART = re.compile(r"(?<=<!-- )(\w+)(: made by `make docs` -->\n).*?(?=<!-- end of \1 -->)", re.DOTALL)
 
 
+def cell(text: str) -> str:
+    """A text in a table, where `|` ends a cell."""
+    return text.replace("|", chr(92) + "|")
+
+
 def operations() -> str:
     """A table of all operations, then a section for each family with an entry for each operation."""
     first_lines = {name: documentation(cls).partition("\n")[0] for name, cls in OPERATIONS.items()}
-    rows = [f"| [`{name}`](#{name}) | {line} |\n" for name, line in first_lines.items()]
+    rows = [f"| [`{name}`](#{name}) | {cell(line)} |\n" for name, line in first_lines.items()]
     parts = ["\n| operation | |\n| --- | --- |\n", *rows]
     families: dict[str, list[type[Operation]]] = {}
     for cls in OPERATIONS.values():
@@ -112,7 +117,7 @@ def about(command: click.Command, context: click.Context) -> str:
     help_ = "\n\n".join(f"```\n{p[2:]}\n```" if p.startswith("\b\n") else p for p in paragraphs)
     records = [p.get_help_record(context) for p in command.get_params(context) if isinstance(p, click.Option)]
     rows = "".join(
-        f"| `{option.replace('|', chr(92) + '|')}` | {text.replace('|', chr(92) + '|').replace('[', chr(92) + '[')} |\n"
+        f"| `{cell(option)}` | {cell(text).replace('[', chr(92) + '[')} |\n"
         for option, text in filter(None, records)
         if "--help" not in option
     )

@@ -425,6 +425,12 @@ class Interpreter:
     def _sqrt(self, op: Any, path: str, x: Tensor) -> Tensor:
         return torch.sqrt(x)
 
+    def _sin(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+    def _cos(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.sin(x + math.pi / 2)
+
     def _square(self, op: Any, path: str, x: Tensor) -> Tensor:
         return x * x
 

@@ -89,7 +89,8 @@ LATER = frozenset(
             "rmsnorm",
             "grn",
         ),
-        *("normalize", "exp", "log", "sqrt", "square", "abs", "hardtanh", "clamp", "log_softmax", "div", "matmul"),
+        *("normalize", "exp", "log", "sqrt", "square", "abs", "sin", "cos", "hardtanh", "clamp"),
+        *("log_softmax", "div", "matmul"),
         *(
             "pad_to_multiple",
             "identity",

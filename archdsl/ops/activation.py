@@ -361,6 +361,34 @@ class Abs(Activation):
         return FunctionForm("{0}.abs()")
 
 
+class Sin(Activation):
+    """sin x, element-wise; for a tensor of any size.
+
+    Sitzmann et al., Implicit neural representations with periodic activation functions, 2020: `rescale(30) -> sin`.
+    """
+
+    name = "sin"
+    formula_text = "y = sin x: the gradient is multiplied by cos x"
+    inplace = False
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.sin()")
+
+
+class Cos(Activation):
+    """cos x, element-wise; for a tensor of any size.
+
+    Tancik et al., Fourier features let networks learn high frequency functions, 2020 (with `sin`).
+    """
+
+    name = "cos"
+    formula_text = "y = cos x: the gradient is multiplied by -sin x"
+    inplace = False
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.cos()")
+
+
 class Hardtanh(Activation):
     """min(max(x, min), max), element-wise, from -1 to 1 by default; for a tensor of any size.
 

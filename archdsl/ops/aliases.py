@@ -67,7 +67,10 @@ _TABLE = "there are no embeddings; compute them outside, and pass the result to 
 _WINDOWS = "`windows(7) { … }` cuts a map into windows, and puts together what its body makes of them"
 _NORMED = "weights are not normalised; a `batchnorm` after the layer normalises its output"
 _OUTSIDE = "declare one of a package, or your own, with `extern` (`archdsl help blocks`)"
-_FUNCTION = f"the functions of tensors are activations, `exp`, `log`, `abs`, `square`, `sqrt`, `clamp`; {_OUTSIDE}"
+_FUNCTION = (
+    "the functions of tensors are activations, `exp`, `log`, `abs`, `square`, `sqrt`, `sin`, `cos`, `clamp`; "
+    f"{_OUTSIDE}"
+)
 _POWER = f"`square`, `sqrt`, `(a, a, a) -> mul`, or `(b, a) -> div` for what is divided by it; {_OUTSIDE}"
 _CHOOSING = "nothing is chosen by the numbers of a tensor: output them, and choose outside"
 _PATCHES = f"`pixel_unshuffle(r)` makes channels of patches side by side, `windows` cuts a map; {_OUTSIDE}"
@@ -112,7 +115,7 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("gt", "lt", "ge", "le", "eq", "ne", "maskedfill", "maskedselect", "nonzero"), _CHOOSING),
         **dict.fromkeys(("fftrfft", "fftirfft", "fftfft", "fftifft"), _SPECTRUM),
         **dict.fromkeys(("long", "int", "onehot"), _TABLE),
-        **dict.fromkeys(("sin", "cos", "erf", "sign", "logsumexp", "log1p", "expm1", "round", "floor"), _FUNCTION),
+        **dict.fromkeys(("tan", "erf", "sign", "logsumexp", "log1p", "expm1", "round", "floor"), _FUNCTION),
         **dict.fromkeys(("coordconv", "meshgrid", "addcoords", "linspace"), _PLACES),
         "alibi": _TURNED,
         **dict.fromkeys(("mamba", "ssm", "selectivescan", "retention"), f"there are no recurrent layers; {_OUTSIDE}"),

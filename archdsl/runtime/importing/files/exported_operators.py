@@ -111,7 +111,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
             "minimum",
         ),
         *("amax", "sum", "roll", "stack", "sigmoid", "tanh", "channel_shuffle", "pow", "exp", "sqrt", "rsqrt", "erf"),
-        *("square", "abs", "neg", "log", "reciprocal", "amin"),
+        *("square", "abs", "neg", "log", "reciprocal", "amin", "sin", "cos"),
     ),
     **_of_tensor(
         *("permute", "transpose", "reshape", "view", "unsqueeze", "squeeze", "unflatten", "expand", "contiguous"),

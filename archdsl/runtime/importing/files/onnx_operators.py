@@ -345,6 +345,8 @@ for _name, _function in (
     ("Sqrt", torch.sqrt),
     ("Abs", torch.abs),
     ("Neg", torch.neg),
+    ("Sin", torch.sin),
+    ("Cos", torch.cos),
 ):
     activation(_name, _function)
 
