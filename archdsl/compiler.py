@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archdsl.checker.finished_graph import pin
+from archdsl.checker.parameters import from_python
 from archdsl.checker.spec import check_model, locate, pick
 from archdsl.common.limits import Exceeded, Limits, deep_calls, limited
 from archdsl.common.source import Source
@@ -39,13 +40,15 @@ def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: 
     """The checked graph of a model.
 
     `spec` is `path.arch`, `path.arch:model`, `family:model` of the library, or a Source with the text. `values` are the
-    model's parameters: numbers, strings, booleans, lists; a block or operation is given by name. `limits` are its
-    resource limits. Raises SpecError.
+    model's parameters: numbers, strings, booleans, None, and lists, ranges or arrays of them. A string that names an
+    operation or block is that, as in `act="gelu"` or `act="leaky_relu(0.2)"`, except for a parameter that has a string
+    by default. `limits` are its resource limits. Raises SpecError.
     """
     diagnostics = Diagnostics()
     with limited(limits):
         spec_file, name = locate(spec, diagnostics)
-        graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
+        model = pick(spec_file, name, diagnostics)
+        graph = check_model(spec_file, model, from_python(spec_file, model, values, diagnostics), diagnostics)
     graph.painter, graph.tabulate = _paint, _tabulate
     return graph
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from archdsl.advice.trial import Trials
 from archdsl.checker import finished_graph
 from archdsl.checker.lints import lints
+from archdsl.checker.parameters import bind_model, in_file
 from archdsl.common.limits import limited, ongoing
 from archdsl.common.source import Source, Span
-from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_you_mean
+from archdsl.diagnostics import Diagnostic, Diagnostics, SpecError, did_you_mean
 from archdsl.elaborate import elaborate
 from archdsl.elaborate.spec_files import (
     Loader,
@@ -30,8 +31,6 @@ from archdsl.elaborate.spec_files import (
     says_augment,
 )
 from archdsl.graph import Graph
-from archdsl.syntax import parser, tree
-from archdsl.values import BlockValue, MemberValue, Namespace, complete, evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +219,9 @@ def pick(spec_file: SpecFile, name: str | None, diagnostics: Diagnostics) -> str
 
 def check_model(spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
     """The checked graph of one model of a parsed file. Raises SpecError."""
-    again = {k: v.name if isinstance(v, BlockValue | MemberValue) else v for k, v in values.items()}
 
     def check_again(changed: SpecFile, into: Diagnostics) -> None:
-        _checked(changed, name, again, into)
+        _checked(changed, name, {k: in_file(v, changed.names) for k, v in values.items()}, into)
 
     with limited(), trying(spec_file, check_again):
         graph = _checked(spec_file, name, values, diagnostics)
@@ -303,79 +301,6 @@ def _again(spec_file: SpecFile, check: Callable[[SpecFile, Diagnostics], object]
         diagnostics.stop_on_errors()
         if changed is not None:
             check(changed, diagnostics)
-    except SpecError as error:
-        return error.diagnostics
-    return ()
-
-
-# ---------------------------------------------------------------- values of parameters
-
-
-def bind_model(
-    spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics
-) -> tuple[BlockValue, dict[str, object]]:
-    """A model's block, with a value for each parameter. Raises SpecError."""
-    block: BlockValue | None = None
-    arguments: dict[str, object] = {}
-    with reporting(diagnostics):
-        block, given = family(spec_file.models[name])
-        known = {p.name.name for p in block.syntax.parameters}
-        for key in sorted(values.keys() - known):
-            has = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
-            help = did_you_mean(key, known) or f"its parameters: {has}"
-            diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
-        diagnostics.stop_on_errors()
-        given = given | {k: _argument(v, spec_file.names) for k, v in values.items()}
-        owner = block
-
-        def missing(parameter: tree.Parameter) -> None:
-            key = parameter.name.name
-            diagnostics.error(
-                "E0207",
-                f"the model `{name}` needs a value for `{key}`",
-                Mark(parameter.span, "has no default"),
-                help=f"give it with `--set {key}=…`, or name a member: `model NAME = {owner.name}({key} = …)`",
-            )
-
-        arguments = complete(block.syntax.parameters, given, block.module, evaluate, missing)
-    diagnostics.stop_on_errors()
-    if block is None:  # it depends on what could not be read, which was reported
-        raise SpecError(diagnostics.items, diagnostics.hidden)
-    return block, arguments
-
-
-def _argument(value: object, names: Namespace) -> object:
-    """A parameter value from Python: lists become spec lists, a string that names a block becomes that block."""
-    if isinstance(value, list | tuple):
-        return tuple(_argument(v, names) for v in value)
-    if isinstance(value, str):
-        found = names.find(value)
-        return found if isinstance(found, BlockValue | MemberValue) else value
-    return value
-
-
-def value_from_text(text: str, spec_file: SpecFile, diagnostics: Diagnostics) -> object:
-    """A value written as in a spec (`--set NAME=VALUE`), which may use names of the file. Raises SpecError."""
-    try:
-        return _value(Source("--set", text), spec_file, diagnostics)
-    except SpecError as error:
-        tried = Trials(error.diagnostics, (), lambda changed: _value_errors(changed, spec_file)).diagnostics()
-    raise SpecError(tried)
-
-
-def _value(source: Source, spec_file: SpecFile, diagnostics: Diagnostics) -> object:
-    value = parser.parse_value(source, diagnostics)
-    diagnostics.stop_on_errors()
-    found: object = None
-    with reporting(diagnostics):
-        found = evaluate(value, spec_file.names)
-    diagnostics.stop_on_errors()
-    return found
-
-
-def _value_errors(source: Source, spec_file: SpecFile) -> Sequence[Diagnostic]:
-    try:
-        _value(source, spec_file, Diagnostics())
     except SpecError as error:
         return error.diagnostics
     return ()

@@ -32,7 +32,8 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[SpecF
 
     Raises SpecError.
     """
-    from archdsl.checker.spec import locate, model_info, pick, value_from_text
+    from archdsl.checker.parameters import value_from_text
+    from archdsl.checker.spec import locate, model_info, pick
     from archdsl.diagnostics import Diagnostics
 
     diagnostics = Diagnostics()

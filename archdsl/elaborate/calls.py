@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from archdsl.common.source import Span
-from archdsl.diagnostics import Fix, Proposal, renamed
+from archdsl.diagnostics import Fix, Proposal, did_you_mean, renamed
 from archdsl.elaborate.place import Flow, Place, label_names
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -171,7 +171,8 @@ def unknown_item(item: tree.Call, place: Place, first: bool) -> Exception:
     value = place.names.find(name)
     if value is not None:
         message = f"`{name}` is {describe(value)}, not an operation or block"
-        return Failure("E0211", message, span, tensor_in_let(name, value))
+        help = name_in_quotes(value, place.names) if isinstance(value, str) else tensor_in_let(name, value)
+        return Failure("E0211", message, span, help)
     if place.names.find_label(name) is not None:
         message = f"`{name}` is a label: it names a tensor, which takes no arguments"
         rest = Span(span.source, span.end, item.span.end)
@@ -244,6 +245,15 @@ def as_here(cls: type[Operation], item: tree.Call, place: Place) -> list[Proposa
     from archdsl.advice.habits import rewritten  # only once something is wrong
 
     return list(rewritten(cls, item, values, channels))
+
+
+def name_in_quotes(text: str, names: Namespace) -> str | None:
+    """Advice for a string that is used in a chain: it may be the name of an operation or block."""
+    known = OPERATIONS.keys() | {n for n in names.names() if is_callable(n, names)}
+    if text in known:
+        return f"write its name without quotes: `{text}`"
+    here = aliases.operation(text, OPERATIONS)
+    return aliases.called(text, here) if here is not None else did_you_mean(text, known)
 
 
 def tensor_in_let(name: str, value: object) -> str | None:

@@ -145,4 +145,7 @@ def _row(checks: Sequence[Check]) -> Check:
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
         raise ValueError("not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("too large") from None

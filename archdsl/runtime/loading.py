@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from archdsl.built import execute
-from archdsl.checker.spec import check_model, locate, pick
+from archdsl.checker.parameters import from_python, plain
+from archdsl.checker.spec import check_model, locate, model_info, pick
 from archdsl.common import missing
 from archdsl.common.choices import ADAPTATIONS, Adaptation
 from archdsl.common.limits import Limits, budget, limited
@@ -123,6 +124,9 @@ def _kept_class(
     """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
     spec_file, name = locate(spec, diagnostics)
+    model = pick(spec_file, name, diagnostics)
+    # The text of an array may be cut short.
+    values = plain(values, model_info(spec_file, model, diagnostics).parameters)
     key = _ClassKey(
         spec_file.files(),
         name,
@@ -134,7 +138,7 @@ def _kept_class(
         allowed(),
     )
     if (made := _classes.get(key)) is None:
-        graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
+        graph = check_model(spec_file, model, from_python(spec_file, model, values, diagnostics), diagnostics)
         made = class_of(graph, inference=inference, recompute=recompute, parallel=parallel)
     with _lock:
         _classes.pop(key, None)

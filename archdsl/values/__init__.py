@@ -6,6 +6,7 @@ from archdsl.values.builtins import BUILTINS
 from archdsl.values.evaluation import arguments_of, bind_operation, evaluate, values_in, word_or_value
 from archdsl.values.kinds import (
     FAILED,
+    NAMED,
     AugmentValue,
     BlockValue,
     Defaults,
@@ -30,6 +31,7 @@ __all__ = [
     "BUILTINS",
     "DEMAND",
     "FAILED",
+    "NAMED",
     "AugmentValue",
     "BlockValue",
     "Bound",

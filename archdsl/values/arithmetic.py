@@ -10,7 +10,7 @@ from archdsl import dims
 from archdsl.common.limits import Exceeded, budget
 from archdsl.common.source import Span
 from archdsl.dims import DimError, Expr
-from archdsl.values.kinds import Failure, Namespace, OperationValue, describe, is_int, is_number, literal
+from archdsl.values.kinds import NAMED, Failure, Namespace, OperationValue, describe, is_int, is_number, literal
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], object]] = {
     "+": operator.add,
@@ -43,6 +43,11 @@ def equal(left: object, right: object, span: Span) -> bool:
             span,
             "a network's layers cannot depend on it: fix the size in `input`, or use `expect`",
         )
+    for value, text in ((left, right), (right, left)):
+        # A parameter that is given by name in Python is what it names, which no string equals.
+        if isinstance(text, str) and isinstance(value, NAMED) and value.name == text:
+            help = f"write `{text}` without quotes; for a string from Python, give the parameter a string by default"
+            raise Failure("E0211", f'{describe(value)} is compared with the string "{text}"', span, help)
     if isinstance(left, bool) != isinstance(right, bool):
         return False
     return bool(left == right)

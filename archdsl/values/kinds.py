@@ -112,6 +112,10 @@ class ExternValue:
         return self.syntax.name.name
 
 
+NAMED = (OperationValue, BlockValue, MemberValue, ExternValue, FunctionValue)
+"""What an argument may give by name."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AugmentValue:
     """`augment NAME { … }`."""

@@ -152,7 +152,8 @@ def test_what_holds_for_every_call_of_a_block(body: str, wanted: str) -> None:
 
 
 def test_a_value_from_the_command_line() -> None:
-    from archdsl.checker.spec import locate, value_from_text
+    from archdsl.checker.parameters import value_from_text
+    from archdsl.checker.spec import locate
     from archdsl.diagnostics import Diagnostics
 
     spec = source_of("block basic { relu }\nmodel m(unit) { input x[3, 8, 8]\n unit }\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from archdsl.checker.spec import bind_model
+from archdsl.checker.parameters import bind_model
 from archdsl.common.source import Source
 from archdsl.diagnostics import Diagnostics, SpecError
 from archdsl.elaborate import Elaborator, elaborate, statements
