@@ -249,9 +249,9 @@ def show(
     `inference` shows the form that `build(network, inference=True)` writes. Other options: see
     `archdsl.report.layers.Options`. The result prints as `archdsl show` does, shows itself in a notebook, and has
     `.table` and `.to_pandas()`. Raises SpecError, also for a size that a network does not accept; ValueError for a text
-    that is no size, TypeError for another option.
+    that is no size and for what an option does not take, TypeError for another option.
     """
-    from archdsl.common.units import size_from  # only if a table is wanted
+    from archdsl.common.units import memory_from, size_from  # only if a table is wanted
     from archdsl.report.layers import Layers, Options
     from archdsl.report.shown import report
 
@@ -260,6 +260,8 @@ def show(
         help_ = did_you_mean(name, [*known, "size"]) or f"there are size, {', '.join(sorted(known))}"
         raise TypeError(f"`show` has no option `{name}`: {help_}")
     given = size_from(size) if isinstance(size, str) else size
+    if options.get("limit") is not None:
+        options["limit"] = memory_from(options["limit"])
     graphs = [checked(network) for network in networks]
     if inference:
         from archdsl.transform.inference import for_inference

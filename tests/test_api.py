@@ -102,6 +102,9 @@ def test_what_is_no_name_of_a_spec(call: Callable[..., object], spec: str, said:
         (lambda: archdsl.show(b"net.arch"), TypeError, "this is bytes"),
         (lambda: archdsl.show("lenet", siz="1x32x32"), TypeError, "no option `siz`: did you mean `size`"),
         (lambda: archdsl.show("lenet", size="1,32,32"), ValueError, "'1,32,32' is not a size such as"),
+        (lambda: archdsl.show("lenet", dtype="float17"), ValueError, "there is no number type 'float17'"),
+        (lambda: archdsl.show("lenet", optimizer="adamm"), ValueError, "there is no optimizer 'adamm'"),
+        (lambda: archdsl.show("lenet", limit="16"), ValueError, "write 16GiB, or 16B for bytes"),
         (lambda: archdsl.draw("lenet", width="3"), ValueError, "'3' is not a length from 0.5in"),
         (lambda: archdsl.draw("lenet", width=-3), ValueError, "-3 is not a length"),
         (lambda: archdsl.draw("lenet", depth=-1), ValueError, "the depth is"),
@@ -116,6 +119,7 @@ def test_wrong_arguments(call: Callable[[], object], kind: type[Exception], said
 
 def test_sizes_and_widths_may_be_texts() -> None:
     assert str(archdsl.show("lenet", size="1x32x32")) == str(archdsl.show("lenet", size=(1, 32, 32)))
+    assert str(archdsl.show("lenet", limit="1GiB")) == str(archdsl.show("lenet", limit=2**30))
     request = archdsl.draw("lenet", width="3.3in").request
     assert request is not None and request.width == pytest.approx(3.3 * 72)
 

@@ -50,7 +50,7 @@ def bind_model(
             help = did_you_mean(key, known) or f"its parameters: {has}"
             diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
         diagnostics.stop_on_errors()
-        given = given | values
+        given = {**given, **values}
         owner = block
 
         def missing(parameter: tree.Parameter) -> None:

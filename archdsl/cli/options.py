@@ -65,13 +65,12 @@ def parse_length(context: click.Context, parameter: click.Parameter, given: str 
 
 
 def parse_bytes(context: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
-    from archdsl.common.units import bytes_from
+    from archdsl.common.units import memory_from
 
-    if given is None:
-        return None
-    if not (found := bytes_from(given)):
-        raise click.BadParameter(f"{given!r} is not an amount of memory such as 16GiB")
-    return found
+    try:
+        return None if given is None else memory_from(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def parse_limits(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> None:

@@ -34,22 +34,23 @@ if TYPE_CHECKING:
 
 def parse_rate(context: click.Context, parameter: click.Parameter, given: str) -> float:
     """Bytes a second, as 25GB/s."""
-    from archdsl.common.units import bytes_from
+    from archdsl.common.units import bytes_from, without_unit
 
-    if not (found := bytes_from(given.removesuffix("/s"))):
-        raise click.BadParameter(f"{given!r} is not an amount a second such as 25GB/s")
+    if not (found := bytes_from(amount := given.removesuffix("/s"))):
+        instead = without_unit(amount, "GB/s", "B/s")
+        raise click.BadParameter(f"{given!r} is not an amount a second such as 25GB/s{instead}")
     return float(found)
 
 
 def parse_speed(context: click.Context, parameter: click.Parameter, given: str) -> float:
-    """Operations a second, as 20T."""
+    """Operations a second, as 20T or 2e13."""
     scale = {"G": 1e9, "T": 1e12, "P": 1e15}.get(given[-1:].upper(), 1.0)
     try:
         found = float(given.rstrip("GTPgtp")) * scale
     except ValueError:
         found = 0.0
-    if not 0 < found < 1e20:
-        raise click.BadParameter(f"{given!r} is not a number of operations such as 20T")
+    if not 1e9 <= found < 1e20:
+        raise click.BadParameter(f"{given!r} is not a number of operations such as 20T or 2e13, from 1G on")
     return found
 
 

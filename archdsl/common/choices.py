@@ -45,6 +45,14 @@ AUTO: Final = "auto"
 """In place of a mode: as little as a budget needs."""
 
 
+def check_training(dtype: str, optimizer: str) -> None:
+    """Refuses an unknown number type or optimizer. Raises ValueError."""
+    if dtype not in BYTES:
+        raise ValueError(f"there is no number type {dtype!r}; the number types are {', '.join(BYTES)}")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"there is no optimizer {optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The bytes that a training step may hold at most, for a batch, a number type of BYTES and one of OPTIMIZERS.
@@ -60,20 +68,14 @@ class Budget:
     sizes: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.dtype not in BYTES:
-            raise ValueError(f"there is no number type {self.dtype!r}; the number types are {', '.join(BYTES)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"there is no optimizer {self.optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
+        check_training(self.dtype, self.optimizer)
 
     @staticmethod
     def of(memory: int | str, **more: Any) -> Budget:
         """The budget for an amount of memory, in bytes or as "8GiB". Raises ValueError if it is none."""
-        from archdsl.common.units import bytes_from  # only if there is a budget
+        from archdsl.common.units import memory_from  # only if there is a budget
 
-        limit = memory if isinstance(memory, int) else bytes_from(memory)
-        if not limit or limit < 0:
-            raise ValueError(f"{memory!r} is not an amount of memory such as 8GiB")
-        return Budget(limit, **more)
+        return Budget(memory_from(memory), **more)
 
 
 Recomputing: TypeAlias = Mode | Budget

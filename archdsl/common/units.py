@@ -30,14 +30,28 @@ def _scaled(count: int, base: int, units: tuple[str, ...]) -> str:
 
 
 def bytes_from(text: str) -> int | None:
-    """The number of bytes in `16GiB`, `16 GB`, `512M` or `1000000`; None if it is not an amount. A bare G is a GiB."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?b)?|b)?", text.strip(), re.IGNORECASE)
+    """The number of bytes in `16GiB`, `16 GB`, `512M` or `100B`; None if it is not an amount. A bare G is a GiB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?b)?|b)", text.strip(), re.IGNORECASE)
     if found is None:
         return None
     number, prefix, ending = found.groups()
     power = " kmgtp".index(prefix.lower()) if prefix else 0
     base = 1000 if ending is not None and len(ending) == 1 else 1024
     return int(Fraction(number) * base**power)
+
+
+def memory_from(given: int | str) -> int:
+    """The bytes of an amount of memory, as a number of them or as `16GiB`. Raises ValueError."""
+    found = bytes_from(given) if isinstance(given, str) else given
+    if isinstance(found, int) and not isinstance(found, bool) and found > 0:
+        return found
+    raise ValueError(f"{given!r} is not an amount of memory such as 16GiB{without_unit(given, 'GiB', 'B')}")
+
+
+def without_unit(given: object, usual: str, plain: str) -> str:
+    """What is said of an amount of bytes that is a number alone: it may be meant in the `usual` unit, or in bytes."""
+    number = given.strip() if isinstance(given, str) else ""
+    return f"; write {number}{usual}, or {number}{plain} for bytes" if re.fullmatch(r"\d+(\.\d+)?", number) else ""
 
 
 LENGTHS = {"pt": 1.0, "in": 72.0, "cm": 72 / 2.54, "mm": 7.2 / 2.54, "px": 0.75}

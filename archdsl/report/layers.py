@@ -11,7 +11,7 @@ from archdsl.analysis.formulas import Formula
 from archdsl.analysis.ledger import Moment
 from archdsl.analysis.memory import Memory, memory
 from archdsl.analysis.receptive import AxisField, Receptive, receptive_fields
-from archdsl.common.choices import BYTES, Mode
+from archdsl.common.choices import BYTES, Mode, check_training
 from archdsl.common.threads import cached_property
 from archdsl.common.units import bytes_text, ratio_text
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -41,6 +41,9 @@ class Options:
     recompute: Mode = "none"
     columns: tuple[str, ...] = ()
     inference: bool = False
+
+    def __post_init__(self) -> None:
+        check_training(self.dtype, self.optimizer)
 
 
 @dataclass(frozen=True, eq=False)

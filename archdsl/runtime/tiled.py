@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from archdsl.analysis.tiling import Tiling, tiling
 from archdsl.checker.finished_graph import pin
-from archdsl.common.units import bytes_from
+from archdsl.common.units import memory_from
 from archdsl.compiler import Network, checked
 from archdsl.graph import Graph, Tensor
 from archdsl.runtime.gathering import TOLERANCE, Gathering, Statistics, Stop, calls, empty, passes
@@ -70,9 +70,7 @@ def tiled(
         raise ValueError("this module was not made by archdsl.load here: give its spec, tiled(model, image, spec=…)")
     if any(module.training for module in model.modules()):
         raise ValueError("the module is in training mode, in which its results depend on the batch: call model.eval()")
-    limit = bytes_from(memory) if isinstance(memory, str) else memory
-    if memory is not None and not limit:
-        raise ValueError(f"{memory!r} is not an amount of memory such as '16GiB'")
+    limit = None if memory is None else memory_from(memory)
     sides = tuple(tile) if isinstance(tile, Sequence) else (tile,)
     for number in (batch, *sides):
         if number is not None and (not isinstance(number, int) or number < 1):

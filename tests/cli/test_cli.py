@@ -455,3 +455,15 @@ def test_diff_can_tell_by_its_status(capsys: pytest.CaptureFixture[str]) -> None
     for more in ([], ["--json"], ["--csv"]):
         assert cli.run(["diff", *same, "--exit-code", *more]) == cli.run(["diff", *other, *more]) == 0
         assert cli.run(["diff", *other, "--exit-code", *more]) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["show", "--gpu-memory"], ["build", "-o", "net.py", "--memory"], ["tile", "--memory"]],
+    ids=lambda c: c[0],
+)
+def test_an_amount_of_memory_has_a_unit(folder, said, command):
+    name, *options = command
+    status, out, err = said(name, "net.arch:small", *options, "16")
+    assert (status, out) == (2, "") and "write 16GiB, or 16B for bytes" in err and not (folder / "net.py").exists()
+    assert said("show", "net.arch:small", "--gpu-memory", "16B")[0] == 0

@@ -94,13 +94,13 @@ def test_formulas_add() -> None:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("16GiB", 2**34), ("16G", 2**34), ("1GB", 10**9), ("1.5 MiB", 3 * 2**19), ("77", 77), ("12B", 12)],
+    [("16GiB", 2**34), ("16G", 2**34), ("1GB", 10**9), ("1.5 MiB", 3 * 2**19), ("77 b", 77), ("12B", 12)],
 )
 def test_amounts_of_memory(text: str, count: int) -> None:
     assert bytes_from(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1G", "1 GiB of", "1e9", "0x10"])
+@pytest.mark.parametrize("text", ["", "GiB", "-1G", "1 GiB of", "1e9", "0x10", "16", " 1.5 "])
 def test_what_is_no_amount_of_memory(text: str) -> None:
     assert bytes_from(text) is None
 

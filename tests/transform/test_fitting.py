@@ -231,7 +231,7 @@ def test_a_budget_that_is_large_enough_changes_nothing() -> None:
     assert build("resnet:resnet18", memory="100GiB") == build("resnet:resnet18")
 
 
-@pytest.mark.parametrize("memory", ["much", "", 0, -1])
+@pytest.mark.parametrize("memory", ["much", "", "16", 0, -1, 8.0, True])
 def test_what_is_no_budget_is_refused(memory: object) -> None:
     with pytest.raises(ValueError, match="not an amount of memory"):
         build("lenet:lenet", memory=memory)
@@ -270,7 +270,7 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "peak of a training step" in picture.read_text()
     assert cli.run(["show", str(spec), "--recompute", "auto", "--batch", "16"]) == 0
     assert f"{forms[-1]['peak']:,}" in capsys.readouterr().out
-    command = ["build", str(spec), "-o", str(module), "--memory", str(forms[-1]["peak"]), "--batch"]
+    command = ["build", str(spec), "-o", str(module), "--memory", f"{forms[-1]['peak']}B", "--batch"]
     assert cli.run([*command, "16"]) == 0
     assert "@recomputed" in module.read_text()
     assert cli.run([*command, "32"]) == 1
