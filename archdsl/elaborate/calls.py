@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, did_you_mean, renamed
 from archdsl.elaborate.place import Flow, Place, label_names
-from archdsl.elaborate.reports import Reports
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.elaborate.reports import Reports, definition_around
+from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import Operation
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import FunctionForm, ModuleForm
 from archdsl.ops.partition import Cut, Join, Strangers
 from archdsl.syntax import tree
+from archdsl.syntax.walk import names as names_in
 from archdsl.values import (
     FAILED,
     BlockValue,
@@ -34,6 +35,7 @@ from archdsl.values import (
     Poisoned,
     SharedValue,
     TensorValue,
+    Unknown,
     arguments_of,
     bind_operation,
     describe,
@@ -187,23 +189,35 @@ def unknown_item(item: tree.Call, place: Place, first: bool) -> Exception:
     if place.names.is_poisoned():
         return Poisoned()
     message = f"there is no operation, block or label named `{name}`"
-    if is_label_further_down(item, place.scope):
-        help = f"`{name}` is a label below: refer to a label only after it"
-        return Failure("E0201", message, span, help)
     if any(name == waiting for waiting, _ in place.pending):
         help = f"`{name}` is a label of this chain: refer to it from the next line on"
         return Failure("E0201", message, span, help)
     if any(member.name == name and member.labelled for member in place.scope.members):
         help = f"`{name}` is a quoted label, which only names weights; `-> x: it` behind it names the tensor `x`"
         return Failure("E0201", message, span, help)
-    here = aliases.operation(name, OPERATIONS)
-    if here is not None:
-        return Failure("E0201", message, span, aliases.called(name, here), proposals=by_name_here(here, item, place))
+    help, proposals = advice_for(item, place, first)
+    if item.arguments is None:
+        return Unknown(name, message, span, help, proposals=proposals)
+    return Failure("E0201", message, span, help, proposals=proposals)
+
+
+def advice_for(item: tree.Call, place: Place, first: bool) -> tuple[str | None, Iterable[Proposal]]:
+    """Advice for a name that means nothing, and the fixes that it proposes."""
+    name, span = item.name.name, item.name.span
+    if (here := aliases.operation(name, OPERATIONS)) is not None:
+        return aliases.called(name, here), by_name_here(here, item, place)
     if (lacking := aliases.missing(name)) is not None:
-        return Failure("E0201", message, span, lacking)
+        return lacking, ()
     blocks = {n for n in place.names.names() if is_callable(n, place.names)}
     known = OPERATIONS.keys() | blocks | (label_names(place.names) if item.arguments is None else set())
-    return Failure("E0201", message, span, proposals=renamed(span, name, known))
+    near = renamed(span, name, known)
+    if near or first or item.arguments is not None:
+        return None, near
+    around = definition_around(place.scope, span)
+    if around is None or not any(n.name == name and n.span.start > span.end for n in names_in(around.syntax.body)):
+        return None, ()  # nothing uses it as a label
+    help = f"to name the tensor here, write `-> {name}: it`"
+    return help, [Proposal(help, Fix(span, f"{name}: it"))]
 
 
 def by_name_here(here: str, item: tree.Call, place: Place) -> Iterator[Proposal]:
@@ -216,15 +230,6 @@ def by_name_here(here: str, item: tree.Call, place: Place) -> Iterator[Proposal]
         return
     for proposal in as_here(OPERATIONS[here], item, place):
         yield Proposal(f"{advice}: {proposal.help}", proposal.fix)
-
-
-def is_label_further_down(item: tree.Call, scope: Scope) -> bool:
-    """Whether the text of the block or model below gives an item this label."""
-    around = next((s.definition for s in scope.calls() if s.definition is not None), None)
-    if item.arguments is not None or around is None or around.syntax.span.source is not item.span.source:
-        return False
-    text = item.span.source.text[item.span.end : around.syntax.span.end]
-    return re.search(rf"\b{re.escape(item.name.name)}\s*:", text) is not None
 
 
 def is_callable(name: str, names: Namespace) -> bool:

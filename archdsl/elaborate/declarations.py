@@ -18,7 +18,7 @@ from archdsl.ops.base import Shape
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
-from archdsl.values import FAILED, Failure, Namespace, Poisoned, describe, evaluate, integer
+from archdsl.values import FAILED, Failure, Namespace, Poisoned, Unknown, describe, evaluate, integer
 
 
 @dataclass(slots=True, eq=False)
@@ -218,7 +218,7 @@ class Declarations:
             help = f"declare all outputs in one statement: `output {', '.join(dict.fromkeys(names))}`"
             first = Mark(place.output.span, "first here")
             raise Failure("E0222", "the outputs are already declared", statement.span, help, first)
-        place.output = statement
+        place.output, place.named = statement, (POISONED_TENSOR,)
         found: list[Output] = []
         for declared in statement.tensors:
             label = place.names.find_label(declared.label.name)
@@ -226,12 +226,13 @@ class Declarations:
                 if place.names.is_poisoned():
                     raise Poisoned
                 labels = label_names(place.names)
-                raise Failure(
-                    "E0201",
+                raise Unknown(
+                    declared.label.name,
                     f"there is no label `{declared.label.name}` here",
                     declared.label.span,
                     f"label the item whose result it should return: `{declared.label.name}: …`",
                     proposals=renamed(declared.label.span, declared.label.name, labels),
+                    below="write `output` behind the items whose results it names",
                 )
             if len(label.flow) != 1:
                 raise Failure("E0221", f"`{declared.label.name}` holds {len(label.flow)} tensors", declared.label.span)
@@ -250,4 +251,5 @@ class Declarations:
             self.build.graph.outputs = tuple(o for o in found if o.tensor is not POISONED_TENSOR)
         elif any(o.training for o in found):
             raise Failure("E0234", "`if training` is only for outputs of a model", statement.span)
+        place.named = flow
         self.build.set_flow(place, flow)

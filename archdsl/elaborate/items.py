@@ -304,7 +304,7 @@ class Items:
             self.read(block.syntax.body.statements, inner)
         finally:
             self.build.bound = around
-        return inner.flow
+        return inner.result
 
     # ------------------------------------------------------------ combinators
 
@@ -346,7 +346,7 @@ class Items:
         around = self.build.bound
         self.read(body.statements, inner)
         self.build.bound = around
-        return inner.flow
+        return inner.result
 
     def parallel(self, item: tree.Parallel, place: Place, flow: Flow) -> Flow:
         results: list[Tensor] = []

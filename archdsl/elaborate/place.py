@@ -43,6 +43,13 @@ class Place:
     root: bool = False
     inflow: Flow = ()
     output: tree.Output | None = None
+    named: Flow | None = None
+    """What an `output` names, once there is one."""
+
+    @property
+    def result(self) -> Flow:
+        """What the body gives: what its `output` names, also if items follow, else what flows at its end."""
+        return self.flow if self.named is None else self.named
 
     def lose(self) -> None:
         """Goes on with nothing known of what flows."""

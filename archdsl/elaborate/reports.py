@@ -11,8 +11,10 @@ from archdsl.common.limits import Exceeded
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Mark, Proposal
 from archdsl.elaborate.place import Place
-from archdsl.graph import Scope
-from archdsl.values import Failure, Poisoned
+from archdsl.graph import Definition, Scope
+from archdsl.syntax import tree
+from archdsl.syntax.walk import parts
+from archdsl.values import Failure, Poisoned, Unknown
 
 MAX_ERRORS: Final = 50
 """The maximum number of errors reported per network."""
@@ -68,15 +70,10 @@ class Reports:
         self.diagnostics.hidden.add(span)
 
     def fail(self, failure: Failure, scope: Scope | None) -> None:
-        self.report(
-            failure.code,
-            failure.message,
-            scope,
-            failure.span,
-            *failure.others,
-            help=failure.help,
-            proposals=failure.proposals,
-        )
+        help, proposals = failure.help, failure.proposals
+        if isinstance(failure, Unknown) and (what := declared_below(failure.name, failure.span, scope)):
+            help, proposals = f"`{failure.name}` {what} below: {failure.below}", ()
+        self.report(failure.code, failure.message, scope, failure.span, *failure.others, help=help, proposals=proposals)
 
     @contextmanager
     def guarded(self, place: Place, span: Span) -> Iterator[None]:
@@ -118,6 +115,32 @@ def call_notes(scope: Scope | None) -> list[str]:
     if len(notes) > 5:
         notes = [*notes[:3], f"… {len(notes) - 4} more calls …", notes[-1]]
     return notes
+
+
+def definition_around(scope: Scope, span: Span) -> Definition | None:
+    """The block or model of a scope, if its text has this place."""
+    around = next((s.definition for s in scope.calls() if s.definition is not None), None)
+    return around if around is not None and around.syntax.span.source is span.source else None
+
+
+def declared_below(name: str, span: Span, scope: Scope | None) -> str | None:
+    """How the block or model declares a name behind a place in its text; None if it does not."""
+    around = definition_around(scope, span) if scope is not None else None
+    for part in parts(around.syntax.body) if around is not None else ():
+        match part:
+            case tree.Label(quoted=False) if name in part.parts:
+                what, at = "is a label", part.span
+            case tree.Pattern() if any(part_name.name == name for part_name in part.names):
+                what, at = "is a label", part.span
+            case tree.Let() if part.name.name == name:
+                what, at = "gets its value", part.name.span
+            case tree.Share() if part.name.name == name:
+                what, at = "is shared", part.name.span
+            case _:
+                continue
+        if at.start > span.end:
+            return what
+    return None
 
 
 def called(scope: Scope) -> Scope:

@@ -61,16 +61,16 @@ class Elaborator:
                 block.syntax.name.span,
                 help="begin it with `input image[3, H = 224, W = 224]`",
             )
-        if not self.build.graph.outputs and POISONED_TENSOR not in place.flow:
-            if len(place.flow) > 1:
+        if not self.build.graph.outputs and POISONED_TENSOR not in place.result:
+            if len(place.result) > 1:
                 self.reports.report(
                     "E0214",
-                    f"{len(place.flow)} tensors without a name leave `{block.name}`",
+                    f"{len(place.result)} tensors without a name leave `{block.name}`",
                     None,
                     block.syntax.name.span,
                     help="merge them (`add`, `concat`), or name them: `output a, b`",
                 )
-            self.build.graph.outputs = tuple(Output(None, t) for t in place.flow[:1])
+            self.build.graph.outputs = tuple(Output(None, t) for t in place.result[:1])
         for output in self.build.graph.outputs:
             node = self.build.graph.node(output.tensor)
             if not node.batched:

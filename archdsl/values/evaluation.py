@@ -30,6 +30,7 @@ from archdsl.values.kinds import (
     OperationValue,
     Poisoned,
     TensorValue,
+    Unknown,
     describe,
     integer,
     truth,
@@ -110,9 +111,8 @@ def _name(value: tree.Name, names: Namespace) -> object:
     if name in BUILTINS:
         raise Failure("E0201", f"`{name}` is a function, not a value", value.span, f"call it: `{name}(…)`")
     known = names.names() | OPERATIONS.keys()
-    raise Failure(
-        "E0201", f"there is no value named `{name}` here", value.span, proposals=renamed(value.span, name, known)
-    )
+    message = f"there is no value named `{name}` here"
+    raise Unknown(name, message, value.span, proposals=renamed(value.span, name, known))
 
 
 def _unary(value: tree.Unary, names: Namespace) -> object:

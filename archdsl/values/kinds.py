@@ -42,6 +42,23 @@ class Failure(Exception):
         self.help = help
 
 
+class Unknown(Failure):
+    """A name that means nothing where it is used. `below` is the advice if something below has it."""
+
+    def __init__(
+        self,
+        name: str,
+        message: str,
+        span: Span,
+        help: str | None = None,
+        *,
+        proposals: Iterable[Proposal] = (),
+        below: str = "refer to it only after that line",
+    ) -> None:
+        super().__init__("E0201", message, span, help, proposals=proposals)
+        self.name, self.below = name, below
+
+
 class Poisoned(Exception):
     """A value depends on something that failed and was reported earlier."""
 
