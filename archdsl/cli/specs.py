@@ -182,11 +182,20 @@ def imported(spec: str, settings: Settings, sizes: Sizes, only: str = "", *, ext
     return found
 
 
+WORDS = {"true": True, "false": False, "none": None}
+"""Values as specs spell them; the text "false" would count as true in Python."""
+
+
+class _Words(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(WORDS[node.id]) if node.id in WORDS else node
+
+
 def python_value(text: str) -> object:
-    """A value of Python, else the text itself."""
+    """A value of Python, in which `true`, `false` and `none` are as in a spec; else the text itself."""
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        return ast.literal_eval(_Words().visit(ast.parse(text, mode="eval")))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import archdsl
 from archdsl import cli
+from archdsl.cli.specs import python_value
 from archdsl.common.source import Source
 from archdsl.runtime.importing import ImportRefused, from_module
 from tests.helpers import ROOT
@@ -315,6 +316,29 @@ def test_the_command_writes_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert cli.run(given) == 2  # the user may have edited it
     assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        *((word, value) for words, value in (("true True", True), ("false False", False)) for word in words.split()),
+        *(("none", None), ("None", None), ("'false'", "false"), ('"none"', "none"), ("falsely", "falsely")),
+        *(("[1, true]", [1, True]), ("(none, 'none')", (None, "none")), ("1e-3", 1e-3), ("x(true)", "x(true)")),
+    ],
+)
+def test_values_for_python_are_spelt_as_in_python_or_as_in_a_spec(given: str, expected: object) -> None:
+    found = python_value(given)
+    assert found == expected and type(found) is type(expected)
+
+
+def switched(relu: bool = True) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU() if relu else nn.Identity())
+
+
+@pytest.mark.parametrize(("word", "shown"), [("false", False), ("False", False), ("true", True)])
+def test_false_turns_off(word: str, shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["import", f"{__name__}:switched", "--set", f"relu={word}", "--size", "3x8x8"]) == 0
+    assert ("relu" in capsys.readouterr().out) is shown
 
 
 def test_commands_take_a_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
