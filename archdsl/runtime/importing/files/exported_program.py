@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from archdsl.common.escaping import visible
+from archdsl.runtime.importing.files.batching import Batches, Place, joined
 from archdsl.runtime.importing.files.exported_file import ExportedGraph, Node
 from archdsl.runtime.importing.files.exported_operators import FUNCTIONS, LAYERS, NOTHING, NUMBERS, VIEWS
 from archdsl.runtime.importing.files.names import ATTENTION, scoped
@@ -33,10 +35,10 @@ class Reading:
         self.makers = {name: node for node in graph.nodes for name in node.outputs}
         self.renamed: dict[str, str] = {}
         """The value that replaces another one, which an operator has changed in place."""
-        for (name, axes), size in zip(graph.inputs, sizes, strict=True):
+        for (name, _), size in zip(graph.inputs, sizes, strict=True):
             self.program.take(name, size)
-            if isinstance(axes[0], int):
-                self.program.batch = axes[0]
+        if whole and any(isinstance(axes[0], int) for _, axes in graph.inputs):
+            self.program.fix_batch(sizes[0][0])
         nodes = [n for n in graph.nodes if base_name(n) not in NOTHING]
         self.program.kind = next((n.around[0][1] for n in nodes if n.around), "")
         at = 0
@@ -121,13 +123,35 @@ class Reading:
             k: self.value(v) for k, v in node.named.items() if v is not None and k not in ("dtype", "memory_format")
         }
         keys = [*named]
+        function, more = self.for_batches(node, name) or (FUNCTIONS[name], [])
+        takes = [*self.value(node.arguments), *more, *named.values()]
 
         def run(*given: Any) -> Any:
             split = len(given) - len(keys)
-            return FUNCTIONS[name](*given[:split], **dict(zip(keys, given[split:], strict=True)))
+            return function(*given[:split], **dict(zip(keys, given[split:], strict=True)))
 
-        takes = [*self.value(node.arguments), *named.values()]
         self.program.add(run, takes, node.outputs, scopes, self.place(node))
+
+    def for_batches(self, node: Node, name: str) -> tuple[Callable[..., Any], list[Ref]] | None:
+        """The function for every batch, and what it takes besides, where the file has its own batch among the sizes.
+
+        None for all others.
+        """
+        if (batches := self.program.batches) is None or name not in FITTED:
+            return None
+        if name == "cat":
+            return partial(joined, torch.cat), []
+        tensor, sizes = self.value(node.arguments[0]), self.value(node.arguments[1])
+        example = self.program.example(sizes)
+        if example != self.program.example(sizes, batches.values):
+            return None
+        named = tensor.name if isinstance(tensor, Ref) else ""
+        if name in ("expand", "repeat"):
+            place = batches.places.get(named)
+            run = partial({"expand": expanded, "repeat": repeated}[name], batches, place)
+            return run, [] if place is not None else [Ref(next(iter(self.program.inputs)))]
+        fitted = batches.fitted(named, node.outputs[0], self.program.example(tensor).shape, example)
+        return None if fitted is None else (lambda x, wanted: x.reshape(fitted(x.shape, wanted)), [])
 
     def layer(self, node: Node, name: str, scopes: list[Scope], leaf: str) -> None:
         make, weights = LAYERS[name](node, self.sizes)
@@ -185,8 +209,9 @@ class Reading:
         if not heads or "in_proj_weight" not in state or not 1 <= len(inputs) <= 3 or len(results) != 1:
             raise ImportRefused("attention in a form that is not read", plain, self.place(nodes[0]))
         width = state["out_proj.weight"].shape[0]
-        make = partial(nn.MultiheadAttention, width, heads, bias="in_proj_bias" in state, batch_first=True)
         first, *others = [Ref(self.renamed.get(n, n)) for n in inputs]
+        in_front = self.program.has_batch_first(first.name)
+        make = partial(nn.MultiheadAttention, width, heads, bias="in_proj_bias" in state, batch_first=in_front)
         takes = [first, *(others or [first]), *(others[-1:] or [first])][:3]
         scopes, _ = scoped(nodes[0].around)
         around = [scope for scope in scopes if plain.startswith(f"{scope.path}.")]
@@ -209,6 +234,18 @@ class Reading:
             if isinstance(last, int) and 0 < last < width and width % last == 0:
                 return width // last
         return 1
+
+
+FITTED = frozenset({"view", "reshape", "expand", "repeat", "cat"})
+"""Operators whose sizes may have the batch that the file fixes."""
+
+
+def expanded(batches: Batches, place: Place | None, x: torch.Tensor, wanted: Any, *first: torch.Tensor) -> torch.Tensor:
+    return x.expand(batches.expanded(place, x.shape, wanted, first))
+
+
+def repeated(batches: Batches, place: Place | None, x: torch.Tensor, times: Any, *first: torch.Tensor) -> torch.Tensor:
+    return x.repeat(batches.repeated(place, times, first))
 
 
 def base_name(node: Node) -> str:

@@ -41,10 +41,10 @@ def add(nodes: Sequence[Node], path: str, graph: OnnxGraph, program: Program, ad
     place = f"{graph.file}, {nodes[0]}"
     if not heads or state is None or not 1 <= len(inputs) <= 3 or len(results) != 1:
         raise ImportRefused("attention in a form that is not read", path, place)
-    make = partial(
-        nn.MultiheadAttention, len(state["out_proj.weight"]), heads, bias="in_proj_bias" in state, batch_first=True
-    )
     first, *others = map(Ref, inputs)
+    in_front = program.has_batch_first(first.name)
+    width, biased = len(state["out_proj.weight"]), "in_proj_bias" in state
+    make = partial(nn.MultiheadAttention, width, heads, bias=biased, batch_first=in_front)
     takes = [first, *(others or [first]), *(others[-1:] or [first])][:3]
     scopes = [scope for scope in scoped(nodes[0].scopes)[0] if path.startswith(f"{scope.path}.")]
     program.attention(path, make, state, takes, results, scopes, place)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from archdsl.runtime.importing.files.batching import Fitted
 from archdsl.runtime.importing.files.onnx_operators import Call, handles
 from archdsl.runtime.importing.files.program import Ref
 
@@ -55,18 +56,24 @@ def flatten(call: Call) -> None:
     call.function(lambda x: x.flatten(1), Ref(call.node.inputs[0]))
 
 
-def reshape_to(x: torch.Tensor, sizes: Any, batch: int, copies: bool) -> torch.Tensor:
-    """Reshapes; where the file fixes the batch, that of the run stands for it. `copies`: 0 means the size as it is."""
-    wanted = [x.shape[i] if n == 0 and copies else n for i, n in enumerate(ints(sizes))]
-    if batch and wanted[0] == batch:
-        wanted[0] = x.shape[0]
-    return x.reshape(wanted)
+def copied(shape: Sequence[int], sizes: Any, copies: bool) -> list[int]:
+    """Sizes to which a tensor is reshaped; `copies`: 0 means the size as it is."""
+    return [shape[i] if n == 0 and copies else n for i, n in enumerate(ints(sizes))]
 
 
 @handles("Reshape")
 def reshape(call: Call) -> None:
-    copies = not call.get("allowzero", 0)
-    call.function(partial(reshape_to, batch=call.program.batch, copies=copies), Ref(call.node.inputs[0]), call.value(1))
+    copies, name = not call.get("allowzero", 0), call.node.inputs[0]
+    fitted: Fitted | None = None
+    if (batches := call.program.batches) is not None and call.is_fixed(1):
+        wanted = copied(call.shape(), call.example(1), copies)
+        fitted = batches.fitted(name, call.node.outputs[0], call.shape(), wanted)
+
+    def run(x: torch.Tensor, sizes: Any) -> torch.Tensor:
+        wanted = copied(x.shape, sizes, copies)
+        return x.reshape(wanted if fitted is None else fitted(x.shape, wanted))
+
+    call.function(run, Ref(name), call.value(1))
 
 
 @handles("Squeeze")
@@ -91,17 +98,17 @@ def unsqueeze(call: Call) -> None:
 
 @handles("Expand")
 def expand(call: Call) -> None:
-    batch = call.program.batch
+    batches = call.program.batches if call.is_fixed(1) else None
 
-    def run(x: torch.Tensor, sizes: Any) -> torch.Tensor:
+    def run(x: torch.Tensor, sizes: Any, *first: torch.Tensor) -> torch.Tensor:
         wanted = [*ints(sizes)]
         if len(wanted) == x.ndim:
             wanted = [have if want == 1 else want for have, want in zip(x.shape, wanted, strict=True)]
-        return x.expand(wanted)
+        return x.expand(wanted if batches is None else batches.expanded(place, x.shape, wanted, first))
 
-    if batch and call.constant(1) is not None:
-        raise call.refused("expands to a fixed batch")
-    call.function(run, call.tensor(0), call.value(1))
+    place = None if batches is None else batches.places.get(call.node.inputs[0])
+    first = [] if batches is None or place is not None else [Ref(next(iter(call.program.inputs)))]
+    call.function(run, call.tensor(0), call.value(1), *first)
 
 
 def summed_squares(x: Any, dim: Any, keepdim: bool) -> Any:

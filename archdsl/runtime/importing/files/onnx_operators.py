@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from archdsl.ops import helpers
+from archdsl.runtime.importing.files.batching import joined
 from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
 from archdsl.runtime.importing.files.program import Program, Ref, Scope
 from archdsl.runtime.importing.generated import defined
@@ -39,9 +40,27 @@ class Call:
         found = self.constant(at)
         return Ref(self.node.inputs[at]) if found is None else found
 
-    def tensor(self, at: int) -> object:
-        """An input that flows, or a constant as a parameter; a single number as a number."""
+    def example(self, at: int) -> Any:
+        """The value of an input in the example."""
         found = self.constant(at)
+        return self.program.values[self.node.inputs[at]] if found is None else found
+
+    def is_fixed(self, at: int) -> bool:
+        """Whether sizes are the same for every batch, in a file that fixes it."""
+        batches, name = self.program.batches, self.node.inputs[at]
+        if batches is None or self.constant(at) is not None:
+            return batches is not None
+        return bool(np.array_equal(self.program.values[name], batches.values[name]))
+
+    def tensor(self, at: int, *, of_samples: bool = False) -> object:
+        """An input that flows, or a constant as a parameter; a single number as a number.
+
+        `of_samples`: one that exporters have repeated for each sample of the batch that the file fixes is one for all.
+        """
+        found = self.constant(at)
+        many = self.program.batches.batch if self.program.batches is not None else 0
+        if of_samples and found is not None and found.shape[:1] == (many,) and (found == found[:1]).all():
+            found = found[:1]
         if found is None:
             return Ref(self.node.inputs[at])
         if found.size == 1:
@@ -442,5 +461,6 @@ def total(call: Call) -> None:
 
 @handles("Concat")
 def concat(call: Call) -> None:
-    parts = [call.tensor(at) for at in range(len(call.node.inputs))]
-    call.function(partial(torch.cat, dim=call.attributes["axis"]), parts)
+    parts = [call.tensor(at, of_samples=call.attributes["axis"] != 0) for at in range(len(call.node.inputs))]
+    join = torch.cat if call.program.batches is None else partial(joined, torch.cat)
+    call.function(lambda parts: join(parts, call.attributes["axis"]), parts)

@@ -28,10 +28,10 @@ def program_of(graph: OnnxGraph, sizes: list[tuple[int, ...]]) -> Program:
     patterns.rewrite(graph)
     names.from_node_names(graph)
     program = Program(graph.file)
-    for (name, axes), size in zip(graph.inputs, sizes, strict=True):
+    for (name, _), size in zip(graph.inputs, sizes, strict=True):
         program.take(name, size)
-        if axes and isinstance(axes[0], int):
-            program.batch = axes[0]
+    if any(axes and isinstance(axes[0], int) for _, axes in graph.inputs):
+        program.fix_batch(sizes[0][0])
     paths = Paths(graph)
     added = 0
     for path, nodes in groupby(graph.nodes, lambda node: onnx_attention.path_of(node, graph)):

@@ -17,7 +17,7 @@ BROADCAST = "Add Sub Mul Div Mod Max Min Pow Equal Greater Less And Or Where"
 OTHERS = (
     "Identity Dropout Gather Concat Unsqueeze Squeeze Slice Cast Not Sqrt Reciprocal Sign Neg Abs Floor Ceil Round "
     "ReduceProd ReduceSum ReduceMax ReduceMin ReduceMean ConstantOfShape Range Split Reshape Expand Transpose Shape "
-    "Size"
+    "Size Tile"
 )
 """The operators that are computed: none of them runs a graph of its own or draws numbers."""
 
@@ -58,6 +58,8 @@ def _bound(operator: str, arrays: list[Any]) -> None:
         sizes = np.broadcast_shapes(*(array.shape for array in arrays))
     elif operator == "Expand":
         sizes = np.broadcast_shapes(arrays[0].shape, tuple(map(abs, map(int, arrays[1]))))
+    elif operator == "Tile":
+        sizes = [n * many for n, many in zip(arrays[0].shape, arrays[1], strict=True)]
     elif operator == "ConstantOfShape":
         sizes = arrays[0]
     elif operator == "Range":

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from archdsl.runtime.importing.files.batching import TIMES, Batches, as_list, tried
 from archdsl.runtime.importing.places import working_at
 from archdsl.runtime.importing.recorded import tensors_in
 from archdsl.runtime.refusal import ImportRefused
@@ -164,8 +165,8 @@ class Program:
 
     file: str
     kind: str = ""
-    batch: int = 0
-    """The batch that the file fixes; 0 if it is free."""
+    batches: Batches | None = None
+    """The batch that the file fixes; None if it is free."""
     notes: list[str] = field(default_factory=list)
     """Notes for the user on how the file was read."""
     inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -184,6 +185,17 @@ class Program:
         self.inputs[name] = tuple(sizes)
         self.values[name] = torch.empty(*sizes, device="meta")
 
+    def fix_batch(self, batch: int) -> None:
+        """Says that the file fixes the batch."""
+        self.batches = Batches(batch)
+        for name, sizes in self.inputs.items():
+            other = torch.empty(batch * TIMES, *sizes[1:], device="meta")
+            self.batches.note([name], [self.values[name]], [other], ())
+
+    def has_batch_first(self, name: str) -> bool:
+        """Whether the batch is the first axis of a value, as far as that is known."""
+        return self.batches is None or name not in self.batches.places or self.batches.places[name].axis == 0
+
     def add(
         self,
         run: Callable[..., Any],
@@ -194,17 +206,14 @@ class Program:
     ) -> None:
         """Adds a step. Raises ImportRefused if it cannot run."""
         step = Step(run, tuple(takes), tuple(gives), tuple(scopes), place)
-        try:
-            with torch.no_grad(), torch.device("meta"):
-                result = run(*(self.example(part) for part in step.takes))
-        except ImportRefused:
-            raise
-        except Exception as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ImportRefused(f"{place} cannot be computed: {first}") from None
+        result = tried(run, self.example(step.takes), f"{place} cannot be computed")
         for tensor in tensors_in(result):
             if tensor.numel() > MOST_NUMBERS:
                 raise ImportRefused(f"{place} makes a tensor of size {list(tensor.shape)}, which is too large")
+        if (batches := self.batches) is not None:
+            alone = f"{place} can be computed with a batch of {batches.batch} alone, which the file fixes"
+            other = tried(run, self.example(step.takes, batches.values), alone)
+            batches.note(gives, as_list(result, gives), as_list(other, gives), [*step.names()])
         self.steps.append(step)
         keep(result, gives, self.values)
 
@@ -246,10 +255,12 @@ class Program:
     def trial(self) -> Iterator[None]:
         """Forgets, at the end of the context, all that was added in it."""
         before = [*self.steps], dict(self.state), dict(self.layers), dict(self.parameters), dict(self.values)
+        batches, self.batches = self.batches, None
         try:
             yield
         finally:
             self.steps, self.state, self.layers, self.parameters, self.values = before
+            self.batches = batches
 
     def parameter(self, key: str, tensor: torch.Tensor) -> Key:
         """A tensor of the file as a parameter."""
@@ -257,13 +268,14 @@ class Program:
         self.state[key] = tensor
         return Key(key)
 
-    def example(self, given: object) -> Any:
+    def example(self, given: object, values: Mapping[str, Any] | None = None) -> Any:
+        """An argument on tensors without data; `values` are others than those of the example."""
         if isinstance(given, Key):
             return self.parameters[given.key]
         if isinstance(given, Ref):
-            return self.values[given.name]
+            return (self.values if values is None else values)[given.name]
         if isinstance(given, tuple | list):
-            return type(given)(self.example(part) for part in given)
+            return type(given)(self.example(part, values) for part in given)
         return given
 
     def give(self, name: str, value: str) -> None:
