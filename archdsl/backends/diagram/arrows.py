@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture, boxes, frames_around, neighbours
 from archdsl.backends.diagram.structure import Structure
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
+from archdsl.syntax.tree import Residual
 
 
 def picture(
@@ -188,18 +189,40 @@ def _is_learned(part: Part) -> bool:
     return part.kind == "layers" and part.nodes[-1].operation.is_learned
 
 
+def _of_skip(merge: Node) -> list[Node]:
+    """The layers that `residual via` puts on the skip which a node adds; none for another node."""
+    origin = merge.origin
+    if not isinstance(origin, Residual) or origin.via is None:
+        return []
+    via, around = origin.via.span, len(merge.rounds)
+    own = (
+        member
+        for member in merge.scope.members
+        if member.span.source is via.source
+        and via.start <= member.span.start
+        and member.span.end <= via.end
+        and member.rounds[:around] == merge.rounds
+    )
+    return [n for member in own for n in ([member] if isinstance(member, Node) else member.nodes())]
+
+
 class _Kinds:
     """Finds the kind of each arrow.
 
-    An arrow around others is an identity skip where it is added; where it is concatenated, it is a dense connection
-    around layers of its own resolution, else a skip. Of the two paths into an addition, the one through fewer boxes is
-    a projection. All others are the flow of the network, such as what a gate is multiplied with.
+    An arrow around others is an identity skip where it is added, if the other way begins with the same tensor; where it
+    is concatenated, it is a dense connection around layers of its own resolution, else a skip. The layers of
+    `residual via` are a projection; of the two paths into another addition, the one through fewer boxes is. All others
+    are the flow of the network, such as what a gate is multiplied with.
     """
 
     def __init__(self, graph: Graph, arrows: list[_Arrow]) -> None:
         self.graph = graph
         self.arrows = arrows
         self.before, self.after = neighbours((a.tail, a.head) for a in arrows)
+        self.leaving: dict[Part, list[_Arrow]] = {}
+        for arrow in arrows:
+            self.leaving.setdefault(arrow.tail, []).append(arrow)
+        self._boxes = {n.id: part for part in {*self.before, *self.after} for n in part.nodes}
         self._positions: dict[Part, float] = {}
         self._around = {(a.tail, a.head): around for a in arrows if (around := self._leads_around(a)) is not None}
 
@@ -223,11 +246,16 @@ class _Kinds:
                 continue
             merge, whole = head.nodes[-1].operation, len(self.graph.node(arrow.tensors[0]).shapes) == 1
             if merge.is_sum:
-                kinds[tail, head] = "identity"
+                kinds[tail, head] = "identity" if self._is_taken_twice(arrow) else "flow"
             elif merge.stacks() == 0 and whole:  # a part of a split is no skip
                 kinds[tail, head] = "dense" if self._is_dense(arrow, around) else "skip"
         for head, tails in self.before.items():
-            if head.kind != "merge" or not head.nodes[-1].operation.is_sum or len(tails) != 2:
+            if head.kind != "merge" or not head.nodes[-1].operation.is_sum:
+                continue
+            if own := self._own_layers(head):
+                flow = [pair for pair in self._through(own, head) if kinds[pair] == "flow"]
+                kinds |= dict.fromkeys(flow, "projection")
+            if own or len(tails) != 2:
                 continue
             short = min((self._chain(tail, head) for tail in tails), key=len)
             around = self._between(short[-1], head, short[1])
@@ -235,6 +263,47 @@ class _Kinds:
                 for a, b in zip(short[1:], short, strict=False):
                     kinds[a, b] = "projection"
         return kinds
+
+    def _is_taken_twice(self, arrow: _Arrow) -> bool:
+        """Whether each of an arrow's tensors also takes another way to its head, on which something is done to it."""
+        carried, first = set(arrow.tensors), min(t.node for t in arrow.tensors)
+        stack = [t for n in arrow.head.nodes for t in n.sources if self._whence(t, carried) not in carried]
+        seen = set[Tensor]()
+        while stack:
+            tensor = stack.pop()
+            if tensor not in seen and tensor.node >= first:
+                seen.add(tensor)
+                stack.extend(self.graph.node(tensor).sources)
+        return all(not seen.isdisjoint(stream) for stream in _streams(arrow))
+
+    def _whence(self, tensor: Tensor, known: Collection[Tensor]) -> Tensor:
+        """The tensor that is known, of which a tensor is windows or from whose windows it is put together."""
+        node = self.graph.node(tensor)
+        while tensor not in known and (node.operation.cuts or node.operation.joins) and node.sources:
+            tensor = node.sources[0]
+            node = self.graph.node(tensor)
+        return tensor
+
+    def _own_layers(self, merge: Part) -> set[Part]:
+        """The boxes, and entries of frames, of the layers that the skip of a `residual via` has."""
+        inside = {n.id for n in _of_skip(merge.nodes[-1])}
+        found = {p for p in (self._boxes.get(i) for i in inside) if p is not None and {n.id for n in p.nodes} <= inside}
+        entries = [tail for part in found for tail in self.before.get(part, ()) if tail.kind == "entry"]
+        for entry in entries:  # which grows by those of frames around frames
+            if found.issuperset(self.after[entry]):
+                found.add(entry)
+                entries += [tail for tail in self.before.get(entry, ()) if tail.kind == "entry" and tail not in entries]
+        return found
+
+    def _through(self, own: set[Part], merge: Part) -> Iterator[tuple[Part, Part]]:
+        """The ends of the arrows of a skip with layers of its own, from where it forks off on."""
+        for part in own:
+            yield from ((part, head) for head in self.after.get(part, ()) if head is merge or head in own)
+            for tail in self.before.get(part, ()):
+                taken = [set(a.tensors) for a in self.leaving[tail] if a.head in own]
+                others = [set(a.tensors) for a in self.leaving[tail] if a.head not in own]
+                if tail not in own and any(a & b for a in taken for b in others):
+                    yield tail, part
 
     def _is_stream(self, arrow: _Arrow) -> bool:
         """Whether an arrow carries several results from one block to another: the streams of the network itself."""

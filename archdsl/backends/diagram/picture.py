@@ -108,9 +108,10 @@ class Picture:
         return (p for part in self.parts for p in part.walk())
 
     def trunk(self) -> list[Part]:
-        """The longest path through the picture."""
-        before, after = self.neighbours()
-        parts = dict.fromkeys(part for edge in self.edges for part in (edge.tail, edge.head))
+        """The longest path through the picture that takes no projection."""
+        edges = [edge for edge in self.edges if edge.kind != "projection"]
+        before, after = neighbours((e.tail, e.head) for e in edges)
+        parts = dict.fromkeys(part for edge in edges for part in (edge.tail, edge.head))
         waiting = {part: len(before.get(part, ())) for part in parts}
         order = [part for part in parts if not waiting[part]]
         for part in order:  # which grows meanwhile
