@@ -12,7 +12,7 @@ from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.arguments import Arguments, span
 from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.labels import cut, wrapped
-from archdsl.backends.diagram.picture import Edge, Part, drawn, main_node
+from archdsl.backends.diagram.picture import Edge, Part, boxes, drawn, main_node
 from archdsl.backends.diagram.structure import Structure
 from archdsl.common.units import count_text
 from archdsl.dims import Dim, substitute
@@ -108,10 +108,7 @@ class Captions:
             case "merge":
                 return self._merge(part)
             case "block":
-                title = f"{len(part.nodes)} operations"
-                if part.scope is not None:
-                    repeated = part.inner or part.count > 1
-                    title = self.title(part.scope, repeated=repeated)
+                title = self.title(part)
                 *more, size = (self.listed(self.results(part)) if self.detail.sizes else []) or [""]
                 lines = [*self.facts(part.scope, part.rounds()), *filter(None, [self.shared(part)]), *more]
                 share = self.share(part) if self.detail.shares else ""
@@ -130,7 +127,7 @@ class Captions:
         for node in [main] if main.labelled else [part.nodes[-1]]:
             label = re.sub(r"[._]*\d*$", "", node.name) if re.search(r"\.\d+$", node.name) else node.name
             plain = re.sub(r"[\d._]+", "", label)
-            if node.labelled and plain and plain not in node.operation.name and not node.operation.is_learned:
+            if node.labelled and plain and not repeats(plain, node.operation.name) and not node.operation.is_learned:
                 return cut(label, LONGEST_LABEL)
         return ""
 
@@ -242,11 +239,7 @@ class Captions:
     def frame(self, part: Part) -> str:
         """The heading of a frame: `layer1: stage`, and how often it is repeated."""
         longest = self.detail.breadth
-        heading = (
-            self.title(part.scope, repeated=part.inner or part.count > 1)
-            if part.scope is not None and part.kind == "open"
-            else ""
-        )
+        heading = self._name(part.scope, part) if part.scope is not None and part.kind == "open" else ""
         whole = part.scope is not None and part.scope is self.structure.shared(part.nodes)
         within = part.kind == "repeat" and any(self.structure.shared([node]) for node in part.nodes)
         mark = self.reuse(part)
@@ -263,18 +256,28 @@ class Captions:
         name = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
         return self.names.get(name, name)
 
-    def title(self, scope: Scope, *, repeated: bool = False) -> str:
-        """`layer1: stage`, `bottleneck`, `features`; the label alone where labels of layers are not shown.
+    def title(self, part: Part, *, labelled: bool = True) -> str:
+        """`layer1: stage`, `bottleneck`, `features`, or how many operations a folded block holds that has no name.
 
-        A repeated block goes by no label: it would be that of its first round.
+        Blocks go by their labels, too, if they are to be `labelled`.
         """
-        called = self.called(scope)
-        label = scope.name if scope.labelled and not (repeated and called) else ""
+        named = self._name(part.scope, part, labelled=labelled) if part.scope is not None else ""
+        return named or counted(part.nodes)
+
+    def _name(self, scope: Scope, part: Part, *, labelled: bool = True) -> str:
+        """The names of a part's scope; the label alone where labels of layers are not shown.
+
+        A repeated block goes by no label, and a frame names no block that it holds alone, whose name is inside.
+        """
+        called = self.called(scope) if part.kind == "block" or scope.kind == "block" else ""
+        repeated = part.inner or part.count > 1
+        unlabelled = not scope.labelled or (called and (repeated or not labelled))
+        label = "" if unlabelled else label_of(scope, part if repeated else None)
         if called and label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):
             return label  # `denseblock1: dense_block` would repeat it
         if not self.detail.labels and re.search("[a-z]", label):
             return called if called and scope.kind == "body" else label
-        return ": ".join(filter(None, [label, called])) or scope.name or f"{len(list(scope.nodes()))} operations"
+        return ": ".join(filter(None, [label, called]))
 
     def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> list[str]:
         """`64 → 256, stride 1`, in lines: the channels into a block and out of it, over all its repetitions, and its
@@ -294,7 +297,7 @@ class Captions:
 
     def described(self, scope: Scope) -> str:
         """`bottleneck 64 → 256, stride 1`: one block as the heading of its own picture."""
-        name = self.called(scope) or scope.name
+        name = self.called(scope) or name_of(scope)
         name += "" if scope.kind == "block" else ":"
         return f"{name} {' '.join(self.facts(scope, [sorted(scope.nodes(), key=lambda n: n.id)]))}"
 
@@ -362,6 +365,42 @@ def sole(scope: Scope) -> Scope:
     while scope.kind == "body" and len(scope.members) == 1 and isinstance(scope.members[0], Scope):
         scope = scope.members[0]
     return scope
+
+
+def counted(nodes: Iterable[Node]) -> str:
+    """What stands for the name of nodes that have none."""
+    return f"{len(list(nodes))} operations"
+
+
+def name_of(scope: Scope) -> str:
+    """The name of the block of which a scope is a call, else its own."""
+    if scope.definition is not None and scope.kind == "block":
+        return scope.definition.name
+    return label_of(scope) or counted(scope.nodes())
+
+
+def label_of(scope: Scope, repeated: Part | None = None) -> str:
+    """What the spec calls a scope, or what the labels have in common that it has in all rounds of a repeated part.
+
+    Empty where it is only counted, as `scope { … }` is and `"{i}": …` in a loop: a number is no name.
+    """
+    names = {scope.name}
+    rounds = boxes([repeated]) if repeated is not None else []
+    for node in (n for box in rounds for n in box.covered):
+        names |= {around.name for around in node.scope.calls() if around.depth == scope.depth}
+    if len(names) > 1:
+        names = {re.sub(r"[._]*\d+$", "", name) for name in names}
+    name = names.pop() if len(names) == 1 else ""
+    return "" if re.fullmatch(r"[\d._]*", name) else name
+
+
+def repeats(label: str, name: str) -> bool:
+    """Whether a label is an operation's name or a beginning or end of its words: `pool` of `avgpool`.
+
+    One letter, as of the branches `a` and `b`, is none.
+    """
+    words = (*name.split("_"), name.replace("_", ""))
+    return len(label) > 1 and any(word.startswith(label) or word.endswith(label) for word in words)
 
 
 def letter(number: int) -> str:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from archdsl.analysis.costs import Analysis
 from archdsl.backends.diagram.arrows import picture
-from archdsl.backends.diagram.captions import sole
+from archdsl.backends.diagram.captions import name_of, sole
 from archdsl.backends.diagram.grid import rows_of
 from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes
 from archdsl.backends.diagram.ushape import U, recognise
@@ -219,8 +219,7 @@ class Inset:
 
     @property
     def name(self) -> str:
-        definition = self.scope.definition
-        return definition.name if definition is not None and self.scope.kind == "block" else self.scope.name
+        return name_of(self.scope)
 
     def picture(self, folder: Folder) -> Picture:
         return picture(folder.graph, self.parts, folder.structure, self.scope)

@@ -683,3 +683,67 @@ def test_branches_stand_side_by_side() -> None:
     assert heights["branch3"] == heights["maxpool 3×3"] == {first, second}
     # The second block's last branch has an equal convolution further down.
     assert heights["conv 1×1, 64"] & {first, second}
+
+
+UNNAMED = """
+model m {
+    input x[8, 16, 16]
+    repeat 4 { scope { residual { conv(8, 3) -> relu -> conv(8, 3) } } }
+    scope { conv(8, 5) -> relu -> conv(8, 5) }
+    outer: { for i in 0..2 { "{i}": { residual { conv(8, 7) -> relu -> conv(8, 3) } } } }
+    for i in 0..3 { "layers.{i}": { residual { conv(8, 5) -> relu -> conv(8, 1) } } }
+    for i in 0..3 { "stage{i}": { residual { conv(8, 3) -> relu -> conv(8, 1) } } }
+}
+"""
+
+
+@pytest.mark.parametrize("style", ["boxes", "volumes"])
+@pytest.mark.parametrize("depth", [0, 1, 9])
+def test_a_number_is_no_title_and_a_repetition_goes_by_no_label_of_one_round(style: str, depth: int) -> None:
+    picture = drawn(UNNAMED, style=style, depth=depth)
+    words = [word for text in texts(picture) for word in text.split()]
+    assert not {"stage0", "layers.0"} & set(words)
+    titles = [picture.drawing.writer.captions.title(p) for p in picture.drawing.pictures[0][1].walk() if p.scope]
+    assert not any(title[:1].isdigit() for title in titles if not title.endswith("operations"))
+    assert {"× 4", "× 2", "layers × 3", "stage × 3"} <= set(headings(picture)) or depth < 2
+    assert not any(re.match(r"\d", heading) for heading in headings(picture))
+
+
+def headings(picture: Diagram) -> list[str]:
+    captions = picture.drawing.writer.captions
+    return [captions.frame(part) for _, one in picture.drawing.pictures for part in one.walk() if part.children]
+
+
+def test_a_number_is_no_name_of_an_inset() -> None:
+    layers = "".join(f"conv(8, {2 * k + 1}) -> batchnorm -> relu\n" for k in range(1, 9))
+    picture = drawn(f"model m {{\n input x[8, 64, 64]\n for w in 8..14 {{ scope {{ conv(w, 1)\n {layers} }} }}\n}}")
+    insets = [heading for heading, _ in picture.drawing.pictures if heading]
+    assert insets
+    assert all(heading.startswith("25 operations: 8 → 8") for heading in insets)
+
+
+def test_a_frame_names_no_block_that_it_holds_alone() -> None:
+    unit = "block unit(out) { residual via conv(out, 1) { conv(out, 3) -> relu -> conv(out, 3) } }"
+    stages = 'for i in 1..4 { "stage{i}": { for j in 0..(4 - i) { unit(8 * i + j) } } }'
+    picture = drawn(f"{unit}\nmodel m {{ input x[8, 16, 16]\n {stages} }}", depth=1)
+    assert headings(picture) == ["stage1", "stage2", "stage3"]
+    folded = drawn(f"{unit}\nmodel m {{ input x[8, 16, 16]\n {stages} }}", depth=0)
+    assert {"stage1", "stage2", "stage3: unit"} <= set(texts(folded))
+
+
+@pytest.mark.parametrize(
+    ("labels", "operation", "shown"),
+    [
+        (["a", "b"], "normalize", ["a", "b"]),
+        (["q", "k", "v"], "conv(8, 1)", ["q", "k", "v"]),
+        (["in", "out"], "linear(8)", ["in", "out"]),
+        (["max", "pool"], "maxpool(3, 1, 1)", []),
+        (["avg", "pool"], "global_avgpool", []),
+    ],
+)
+def test_alike_boxes_all_show_their_labels_or_none(labels: list[str], operation: str, shown: list[str]) -> None:
+    branches = ", ".join(f"x -> {label}: {operation}" for label in labels)
+    picture = drawn(f"model m {{\n input x[8, 16, 16]\n ({branches}) -> concat\n}}")
+    captions = picture.drawing.writer.captions
+    found = [captions.box(p).label for p in picture.drawing.pictures[0][1].boxes() if p.kind == "layers"]
+    assert [label for label in found if label] == shown
