@@ -183,6 +183,13 @@ class Writer:
         """The user's group in which all of a box lies."""
         return self.style.colours.group(n.path for n in part.covered) if self.style.colours.groups else None
 
+    def colour_name(self, part: Part) -> str:
+        """The legend's name for the colour of a box of layers or a folded block."""
+        if (group := self.group(part)) is not None:
+            return group.name
+        found = family(part) if part.kind == "layers" else None
+        return self.style.colours.family_names.get(found, found) if found else "block"
+
     def outline(self, part: Part) -> str:
         """The colour that all calls of one shared thing have; empty for others."""
         mark = self.captions.reuse(part)

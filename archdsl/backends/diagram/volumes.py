@@ -1,7 +1,7 @@
 """Feature maps as boxes in perspective, as in the figures of AlexNet and U-Net: thick as their channels, high and deep
 as their sizes, each side by the square root of its number.
 
-If there are many, the legend has the operation that most maps of a colour come from.
+If there are many, the operation that most maps of a colour come from is in the legend alone.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from math import hypot, sqrt
 
-from archdsl.backends.diagram.captions import ONLY_IN_TRAINING, family, letter
+from archdsl.backends.diagram.captions import ONLY_IN_TRAINING, letter
 from archdsl.backends.diagram.dot import Writer, strokes
 from archdsl.backends.diagram.formats import Direction
 from archdsl.backends.diagram.kernels import kernels
@@ -94,17 +94,14 @@ class Figure:
         self.per_side = TALLEST / sqrt(max(sides, default=1))
         shown = [part for part in picture.boxes() if part.kind not in ("entry", "exit")]
         self.volumes = {part: self.volume(part) for part in shown if not self.is_sign(part)}
-        made: dict[str, Counter[str]] = {}
+        self.made: dict[str, Counter[str]] = {}
+        """How often each operation gives a map, by the names of the maps' colours."""
         for part in picture.boxes():
             if part.kind in ("layers", "block") and part not in self.hidden:
-                made.setdefault(self.colour(part), Counter())[self.work(part)] += 1
-        most = {name: works.most_common(1)[0] for name, works in made.items()}
+                self.made.setdefault(writer.colour_name(part), Counter())[self.work(part)] += 1
+        most = {name: works.most_common(1)[0] for name, works in self.made.items()}
         self.usual = {name: work for name, (work, count) in most.items() if count > 1}
         self.rooms = {part: self.room(part) for part in shown}
-
-    def colour(self, part: Part) -> str:
-        """The legend's name for the colour of a part."""
-        return family(part) or "block" if part.kind == "layers" else part.kind
 
     def tensor(self, part: Part) -> Tensor:
         """The result of a part, which its volume shows."""
@@ -140,7 +137,7 @@ class Figure:
         if part.kind == "block" and part.scope is not None:
             captions = self.writer.captions
             return ", ".join(
-                [captions.title(part.scope, repeated=True), *captions.arguments.texts(part.scope, part.rounds())[:1]]
+                [captions.title(part, labelled=False), *captions.arguments.texts(part.scope, part.rounds())[:1]]
             )
         caption = self.writer.captions.box(part)
         pieces = caption.lines[caption.title].split(", ")
@@ -162,7 +159,7 @@ class Figure:
             found = self._muted(captions.size(tensor))
         words = "" if part.kind == "merge" else captions.box(part).lines[0]
         if part.kind in ("layers", "block"):
-            usual = self.terse and self.usual.get(self.colour(part)) == self.work(part)
+            usual = self.terse and self.usual.get(self.writer.colour_name(part)) == self.work(part)
             words = "" if usual else self.work(part).split(" · ")[0]
         count = [f"× {part.count}"] if part.count > 1 else []
         shared = captions.reuse(part)
@@ -186,12 +183,19 @@ class Figure:
         return Room(size, max(size[0], *(w.width for w in lines)), LINE * len(lines) + 2)
 
     def legend(self) -> list[Entry]:
-        """The legend's entries; in a terse figure, with the usual operation of each colour."""
+        """The legend's entries; in a terse figure, with what a map of each colour is that has no label."""
         found = []
         for entry in self.writer.legend([self.picture]):
-            work = self.usual.get(entry.name.text) if self.terse else None
-            found.append(replace(entry, name=replace(entry.name, text=work)) if work else entry)
+            meaning = self.meaning(entry.name.text) if self.terse and entry.name.text in self.usual else ""
+            found.append(replace(entry, name=replace(entry.name, text=meaning)) if meaning else entry)
         return found
+
+    def meaning(self, colour: str) -> str:
+        """What all maps of a colour have in common, and which of them have no label."""
+        usual = self.usual[colour]
+        pieces = zip(*(work.split(", ") for work in self.made[colour]), strict=False)
+        name = ", ".join(piece for piece, *_ in takewhile(lambda same: len(set(same)) == 1, pieces)) or colour
+        return name if name == usual else f"{name} (unlabelled: {usual.removeprefix(f'{name}, ')})"
 
     # ------------------------------------------------------------ painting
 

@@ -2,11 +2,13 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archdsl.backends.diagram.colours import read_colours
 from archdsl.backends.diagram.drawing import Diagram, draw
 from archdsl.backends.diagram.layered import spread
 from archdsl.backends.diagram.picture import Picture
@@ -315,3 +317,41 @@ def test_arrows_arrive_apart_and_in_order(wanted: list[float], limit: float) -> 
     assert all(-limit - 1e-6 <= at <= limit + 1e-6 for at in found)
     straight = [at for want, at in zip(wanted, found, strict=True) if abs(want) < 1]
     assert not straight or any(abs(at) < 1e-6 for at in straight)
+
+
+STAGE = "block stage(n, out) { for k in 0..n { conv(out + k, 3) -> relu -> conv(out, 3) } }"
+
+
+@pytest.mark.parametrize(
+    ("layer", "last", "entry"),
+    [
+        ("conv({0}, 3) -> relu", "", "conv 3×3 · relu"),
+        ("conv({0}, 3) -> relu", "conv(8, 3)", "convolution (unlabelled: conv 3×3 · relu)"),
+        ("conv({0}, 3)", "conv(8, 3, 2)", "conv 3×3"),
+        ("conv({0}, 3, 2)", "conv(8, 3)", "conv 3×3 (unlabelled: /2)"),
+        ("conv({0}, 3)", "conv(8, 7) -> upconv(8, 2)", "convolution (unlabelled: conv 3×3)"),
+        ("stage(2, {0})", "", "stage"),
+        ("stage(2, {0})", "stage(1, 8) -> stage(3, 8)", "stage (unlabelled: n 2)"),
+        ("stage(2, {0})", "rest: { conv(8, 3) -> conv(8, 5) }", "block (unlabelled: stage)"),
+    ],
+)
+def test_a_colour_of_volumes_means_what_all_its_maps_have_in_common(layer: str, last: str, entry: str) -> None:
+    layers = "\n ".join([*(layer.format(64 + k) for k in range(9)), last])
+    picture = drawn(f"{STAGE}\nmodel m {{\n input x[64, 1024, 1024]\n {layers}\n}}", style="volumes", depth=0)
+    [legend] = [thing for thing in picture.scene.things if not thing.name and thing.ends is None]
+    words = [shape.text for shape in legend.shapes if isinstance(shape, Text)]
+    assert entry in words
+    unlabelled = [thing for thing in picture.scene.things if thing.name and len(thing.shapes) == 5]
+    assert len(unlabelled) == 9  # three faces, channels and sides
+
+
+def test_volumes_in_colours_of_your_own_say_what_has_no_label(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        '[families]\nconvolution = { fill = "#cfe5f4", name = "filters" }\n'
+        '[groups.neck]\npaths = ["neck"]\nfill = "#ffeecc"\n'
+    )
+    layers = "\n ".join(f"conv({64 + k}, 3, 2)" for k in range(5))
+    neck = "\n ".join(f"conv({64 + k}, 5)" for k in range(5))
+    text = f"model m {{\n input x[64, 1024, 1024]\n {layers}\n conv(8, 1)\n neck: {{ {neck}\n conv(8, 1)\n }}\n}}"
+    picture = drawn(text, style="volumes", depth=1, colours=read_colours(tmp_path / "own.toml"))
+    assert {"filters (unlabelled: conv 3×3, /2)", "neck (unlabelled: conv 5×5)"} <= set(texts(picture))
