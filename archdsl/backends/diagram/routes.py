@@ -28,7 +28,8 @@ FARTHEST = 260.0
 """Points from the ends of an arrow within which it runs."""
 
 CORNER, CROSSING, ON_ANOTHER = 20.0, 60.0, 400.0
-"""The costs of a corner, of a crossing, and of running on another arrow, in points of length."""
+"""The costs of a corner, of a crossing or of parting from an arrow of another kind right under their box, and of
+running on another arrow, in points of length."""
 
 BESIDE = 6.0
 """Points beside its place at which one of several arrows may arrive."""
@@ -302,7 +303,8 @@ class Router:
                 if (x1 == x2) is not upright:
                     cost += CROSSING if x1 < right + 3 and left < x2 + 3 and y1 < top - 1 and bottom < y2 - 1 else 0
                 elif self._runs_on(segment, (left, bottom, right, top), edge):
-                    cost += ON_ANOTHER
+                    parts = segment.edge.tail is edge.tail and shared(segment, (left, bottom, right, top)) <= TURN
+                    cost += CROSSING if parts else ON_ANOTHER
         # The right side, unless the left one is clearly nearer.
         return cost - (CLEAR if max(x for x, _ in route) > max(route[0][0], route[-1][0]) + 1 else 0)
 
@@ -310,10 +312,9 @@ class Router:
     def _runs_on(segment: Segment, room: Box, edge: Edge) -> bool:
         """Whether a piece of an arrow, in the direction of a segment, runs on it, and may not: not if they part or
         join there."""
-        (x1, y1, x2, y2), (left, bottom, right, top) = segment.box, room
-        shared = min(top, y2) - max(bottom, y1) if x1 == x2 else min(right, x2) - max(left, x1)
         other = segment.edge
-        return shared > 2 and not (other.kind == edge.kind and (other.tail is edge.tail or other.head is edge.head))
+        joined = other.kind == edge.kind and (other.tail is edge.tail or other.head is edge.head)
+        return shared(segment, room) > 2 and not joined
 
     def _followed(self, best: tuple[float, list[Point]], edge: Edge) -> dict[Edge, None]:
         """The arrows of other tensors on which a route with its cost runs."""
@@ -334,6 +335,12 @@ class Router:
             upright = a[0] == b[0]
             for place in columns(segment.box) if upright else buckets(segment.box):
                 (self._upright if upright else self._level).setdefault(place, []).append(segment)
+
+
+def shared(segment: Segment, room: Box) -> float:
+    """How many points a piece of an arrow, in the direction of a segment, runs beside it."""
+    (x1, y1, x2, y2), (left, bottom, right, top) = segment.box, room
+    return min(top, y2) - max(bottom, y1) if x1 == x2 else min(right, x2) - max(left, x1)
 
 
 def box(a: Point, b: Point) -> Box:

@@ -49,6 +49,25 @@ def test_no_arrow_runs_on_one_of_another_tensor(monkeypatch: pytest.MonkeyPatch)
     assert list(overlaid(draw(graph, detail=plain))) != []
 
 
+PROJECTIONS = """
+model net {
+    input x[64, 32, 32]
+    residual via %s { conv(32, 3, 2) -> relu -> conv(32, 3) }
+    residual via conv(32, 1, 2) { conv(32, 3, 2) -> relu -> conv(32, 3) }
+    residual via conv(64, 1) { conv(64, 3) -> batchnorm -> relu -> conv(64, 3) }
+    residual { conv(64, 3) -> relu -> conv(64, 3) }
+}
+"""
+"""Sums at which a projection arrives, and the next one leaves."""
+
+
+@pytest.mark.parametrize("options", [{}, {"direction": "right"}, {"style": "volumes"}, {"width": 3.3 * 72}], ids=str)
+@pytest.mark.parametrize("own", ["conv(32, 1, 2)", "{ maxpool(2) -> conv(32, 1) }"])
+def test_projections_in_a_row_keep_apart(own: str, options: dict[str, object]) -> None:
+    diagram = draw(graph_of(PROJECTIONS % own), **options)  # type: ignore[arg-type]
+    assert [*overlaid(diagram), *falsehoods(diagram)] == []
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("spec", library()[::3])
 def test_arrows_keep_apart_in_the_library(spec: str) -> None:
