@@ -28,6 +28,9 @@ MOST_SIZES = 4
 """The most sizes that a box or an arrow lists."""
 
 
+NUMBER = re.compile(r"[\d._]*")
+"""A name that only counts."""
+
 ONLY_IN_TRAINING = "only in training"
 """The note of an output `if training`."""
 
@@ -271,8 +274,10 @@ class Captions:
         """
         called = self.called(scope) if part.kind == "block" or scope.kind == "block" else ""
         repeated = part.inner or part.count > 1
-        unlabelled = not scope.labelled or (called and (repeated or not labelled))
-        label = "" if unlabelled else label_of(scope, part if repeated else None)
+        if called:
+            label = scope.name if scope.labelled and labelled and not repeated else ""
+        else:
+            label = label_of(scope, part if repeated else None)
         if called and label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):
             return label  # `denseblock1: dense_block` would repeat it
         if not self.detail.labels and re.search("[a-z]", label):
@@ -382,16 +387,19 @@ def name_of(scope: Scope) -> str:
 def label_of(scope: Scope, repeated: Part | None = None) -> str:
     """What the spec calls a scope, or what the labels have in common that it has in all rounds of a repeated part.
 
-    Empty where it is only counted, as `scope { … }` is and `"{i}": …` in a loop: a number is no name.
+    A number alone, as of `scope { … }` or `"{i}": …`, is no name: it is `stages.1`, or empty in a repetition.
     """
-    names = {scope.name}
+    names, around = {scope.name}, scope.parent
     rounds = boxes([repeated]) if repeated is not None else []
     for node in (n for box in rounds for n in box.covered):
-        names |= {around.name for around in node.scope.calls() if around.depth == scope.depth}
+        names |= {call.name for call in node.scope.calls() if call.depth == scope.depth}
     if len(names) > 1:
         names = {re.sub(r"[._]*\d+$", "", name) for name in names}
     name = names.pop() if len(names) == 1 else ""
-    return "" if re.fullmatch(r"[\d._]*", name) else name
+    if not NUMBER.fullmatch(name):
+        return name
+    within = around is not None and around.kind != "model" and not NUMBER.fullmatch(around.name)
+    return f"{around.name}.{name}" if around and within and repeated is None else ""
 
 
 def repeats(label: str, name: str) -> bool:

@@ -709,6 +709,14 @@ def test_a_number_is_no_title_and_a_repetition_goes_by_no_label_of_one_round(sty
     assert not any(re.match(r"\d", heading) for heading in headings(picture))
 
 
+def test_a_label_that_is_a_number_goes_with_the_name_around_it() -> None:
+    unit = "block unit { conv(8, 3) -> relu -> conv(8, 3) }"
+    layers = 'features: { "0": { conv(8, 7) -> conv(8, 5) }\n "1": unit\n scope { conv(8, 1) -> conv(8, 5) } }'
+    text = f"{unit}\nmodel m {{\n input x[8, 16, 16]\n {layers}\n conv(8, 1)\n}}"
+    assert {"features.0", "1: unit", "features.2"} <= set(texts(drawn(text, depth=1)))
+    assert headings(drawn(text, depth=9)) == ["features", "features.0", "1: unit", "features.2"]
+
+
 def headings(picture: Diagram) -> list[str]:
     captions = picture.drawing.writer.captions
     return [captions.frame(part) for _, one in picture.drawing.pictures for part in one.walk() if part.children]
