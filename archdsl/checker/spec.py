@@ -205,13 +205,20 @@ def pick(spec_file: SpecFile, name: str | None, diagnostics: Diagnostics) -> str
         message = f"{file} has no model"
     else:
         message = f"{file} has {len(spec_file.models)} models: choose one"
-    listed = ", ".join(f"`{m}`" for m in complete or spec_file.models) or None
-    help = (did_you_mean(name, spec_file.models) if name else None) or (f"it has {listed}" if listed else None)
+    help = (did_you_mean(name, spec_file.models) if name else None) or _listed(spec_file.models, complete)
     if not spec_file.models:
         help = "a model begins with `model NAME { input image[3, H, W] … }`"
     diagnostics.error("E0202", message, help=help)
     diagnostics.stop_on_errors()
     raise AssertionError
+
+
+def _listed(models: Collection[str], complete: Collection[str]) -> str:
+    """The models of a file in words: those that can be compiled, and the families that need values."""
+    others = ", ".join(f"`{m}`" for m in models if m not in complete)
+    if not complete or not others:
+        return f"it has {others or ', '.join(f'`{m}`' for m in complete)}"
+    return f"it has {', '.join(f'`{m}`' for m in complete)}; and with values for their parameters: {others}"
 
 
 # ---------------------------------------------------------------- the check

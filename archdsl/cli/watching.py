@@ -65,6 +65,8 @@ def watch(
 
     if page and output is not None:
         raise click.UsageError("--page and -o are mutually exclusive")
+    import watchfiles  # noqa: F401  # before anything is written, since it may not be installed
+
     path, read = reader(spec)
     follower = Follower(path, read, maker(spec, settings, sizes, ".html" if page else ending(output), looks))
     try:

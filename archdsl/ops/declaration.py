@@ -132,8 +132,13 @@ class Declaration:
             limit = f"`{name}` is too large; got {fields.shown(value)}, numbers must be within ±{fields.LARGEST}"
             return OperationError(limit, parameter=name)
         wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
-        help = "`//` divides and rounds down" if isinstance(value, float) and "an int" in wanted else None
+        help = cls.instead_of_fraction(name, arguments) if fields.has_fraction(value) and "an int" in wanted else None
         return OperationError(f"`{name}` must be {wanted}; got {fields.given(value)}", parameter=name, help=help)
+
+    @classmethod
+    def instead_of_fraction(cls, name: str, arguments: Mapping[str, object]) -> str:
+        """Advice for a fraction where a parameter takes ints."""
+        return "`//` divides and rounds down"
 
     @classmethod
     @cache
@@ -147,6 +152,13 @@ class Declaration:
     def switches(cls) -> tuple[str, ...]:
         """The parameters that their name alone turns on: `pad` for `pad = true`."""
         return tuple(name for name, found in cls.fields.items() if found.annotation is bool and not found.default)
+
+    @classmethod
+    @cache
+    def takes_size(cls, parameter: str) -> bool:
+        """Whether several numbers are a size for a parameter, written 3x3, and not a list."""
+        found = cls.fields.get(parameter)
+        return found is not None and "size such as" in (found.description or fields.described(found.annotation) or "")
 
     @classmethod
     def signature(cls) -> str:

@@ -167,6 +167,11 @@ def is_too_large(value: object) -> bool:
     return type(value) in (int, float) and abs(value) > LARGEST  # type: ignore[arg-type]
 
 
+def has_fraction(value: object) -> bool:
+    """Whether a value is a number with a fraction, or has one in a list."""
+    return isinstance(value, float) or (isinstance(value, (tuple, list)) and any(map(has_fraction, value)))
+
+
 def is_free(value: object) -> bool:
     """Whether a value depends on a free input size."""
     return isinstance(value, Expr) or (isinstance(value, (tuple, list)) and any(map(is_free, value)))

@@ -1,6 +1,7 @@
 """Operations that change the spatial size without learned weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Literal
 
 from archdsl import dims
@@ -133,6 +134,21 @@ class Upsample(Interpolation):
         example((3, 4, 5), scale=2, mode="bilinear", align_corners=True),
         example((3, 1, 5), scale=3, mode="bicubic", align_corners=True),
     )
+
+    @classmethod
+    def instead_of_fraction(cls, name: str, arguments: Mapping[str, object]) -> str:
+        given, mode = arguments[name], arguments.get("mode", cls.fields["mode"].default)
+        factors = given if isinstance(given, tuple | list) else (given, given)
+        if name != "scale" or not all(isinstance(f, int | float) and 0.01 < f < 100 for f in factors):
+            return super().instead_of_fraction(name, arguments)
+        ratios = [Fraction(f).limit_denominator(64) for f in factors]
+        sizes = [
+            f"it.size[{axis}]"
+            + f" * {r.numerator}" * (r.numerator != 1)
+            + f" // {r.denominator}" * (r.denominator != 1)
+            for axis, r in enumerate(ratios)
+        ]
+        return f"for a fraction, compute the size: `resize([{', '.join(sizes)}], {mode})`"
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes

@@ -467,3 +467,13 @@ def test_an_amount_of_memory_has_a_unit(folder, said, command):
     status, out, err = said(name, "net.arch:small", *options, "16")
     assert (status, out) == (2, "") and "write 16GiB, or 16B for bytes" in err and not (folder / "net.py").exists()
     assert said("show", "net.arch:small", "--gpu-memory", "16B")[0] == 0
+
+
+def test_the_models_of_a_file_are_listed_with_its_families(folder, said):
+    status, _, err = said("show", "net.arch")
+    assert status == 1 and "net.arch has 3 models: choose one" in err
+    assert "it has `small`, `large`; and with values for their parameters: `family`" in err
+    (folder / "families.arch").write_text(
+        "model f(w) { input x[3, 8, 8]\n conv(w, 3) }\nmodel g(w) { input x[3, 8, 8] }\n"
+    )
+    assert "it has `f`, `g`\n" in said("show", "families.arch")[2]

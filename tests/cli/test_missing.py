@@ -49,6 +49,9 @@ def without(monkeypatch: pytest.MonkeyPatch):
         ("onnxscript", "export lenet:lenet -o out.onnx", "'archdsl[onnx]'"),
         ("matplotlib", "show lenet:lenet -o out.svg", "'archdsl[plots]'"),
         ("matplotlib", "probe lenet:lenet -o out.svg", "'archdsl[plots]'"),
+        ("watchfiles", "watch lenet:lenet -o out.svg", "'archdsl[watch]'"),
+        ("watchfiles", "watch lenet:lenet --page", "'archdsl[watch]'"),
+        ("uvicorn", "watch lenet:lenet --page", "'archdsl[watch]'"),
     ],
 )
 def test_a_missing_package_is_said_with_what_installs_it(

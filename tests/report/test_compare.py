@@ -264,3 +264,24 @@ def test_numbers_have_the_digits_that_tell_them_apart() -> None:
     assert str(Detail("p", "0.1", "0.10000004")) == "p: 0.1 → 0.10000004"
     assert str(Detail("size", "3", "0.12345")) == "size: 3 → 0.123"
     assert str(Detail("scale", "none", "0.12345")) == "scale: none → 0.12345"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "words"),
+    [
+        ("split([6, 6, 4]) -> concat", "split([7, 5, 4]) -> concat", "n: [6, 6, 4] → [7, 5, 4]"),
+        ("reshape([4, 4, 32, 32]) -> reshape([16, 32, 32])", "reshape([8, 2, 32, 32]) -> reshape([16, 32, 32])", "["),
+        ("linear(6, bias = [true, false])", "linear(6, bias = [false, true])", "bias: [true, false] → [false, true]"),
+        ("conv(16, 3x3)", "conv(16, 5x7)", "kernel: 3 → 5x7"),
+        (
+            "conv(16, 1x3, weight = [[1, 0, 1]])",
+            "conv(16, 1x3, weight = [[1, 0, -1]])",
+            "weight: [[1, 0, 1]] → [[1, 0, -1]]",
+        ),
+        ("windows(4x8) { conv(16, 3) }", "windows(8x4) { conv(16, 3) }", "4x8 → 8x4"),
+    ],
+)
+def test_lists_and_sizes_are_written_as_in_specs(one: str, two: str, words: str) -> None:
+    base = "model m {{ input x[3, 32, 32]\n conv(16, 1) -> {} }}"
+    found = compared(base.format(one), base.format(two))
+    assert words in " ".join(str(detail) for change in found.changes for detail in change.details)

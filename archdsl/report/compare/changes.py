@@ -115,15 +115,17 @@ def rank(graph: Graph, node: Node) -> int:
     return max(len(graph.shape(node.inputs[0])) - 1, 1) if node.inputs else 1
 
 
-def value_text(value: object) -> str:
-    """A parameter's value as in a spec, abbreviated."""
+def value_text(value: object, size: bool = False) -> str:
+    """A parameter's value as in a spec, abbreviated; `size`: several ints are a size, as 3x3, and no list."""
     match value:
         case bool():
             text = str(value).lower()
         case None:
             text = "none"
-        case tuple() if value and all(isinstance(v, int) for v in value):
+        case tuple() if size and value and all(isinstance(v, int) for v in value):
             text = "x".join(map(str, value))
+        case tuple():
+            text = f"[{', '.join(map(value_text, value))}]"
         case _:
             text = str(value)
     text = visible(text)

@@ -71,7 +71,8 @@ class Details:
             words = [values.get(name) for values in written]
             one, two = (word if isinstance(word, str) else m for word, m in zip(words, (a, b), strict=True))
             if a != b and one != two and not isinstance(a, Operation):
-                found.append(Detail(name, value_text(one), value_text(two)))
+                size = new.operation.takes_size(name)
+                found.append(Detail(name, value_text(one, size), value_text(two, size)))
         return found
 
     def inputs(self, old: Node, new: Node) -> list[Detail]:
