@@ -275,7 +275,7 @@ def branch() -> Any:
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "an unknown operator": (one("Sin"), "no operation for the node y (Sin)"),
+    "an unknown operator": (one("Tan"), "no operation for the node y (Tan)"),
     "one of another domain": (one("Relu", domain="com.example"), "no operation for the node y (Relu)"),
     "a branch": (branch(), "has a branch or loop"),
     "a cycle": (
