@@ -36,8 +36,20 @@ from archdsl.common.escaping import visible
 @click.option(
     "--no-extern", is_flag=True, help="Fail where a part cannot be said, instead of writing an extern for it."
 )
+@click.option(
+    "--evaluation",
+    is_flag=True,
+    help="Write what the module is in evaluation mode, whatever it does in training mode.",
+)
 def import_module(
-    source: str, output: Path | None, weights: Path | None, settings: Settings, sizes: Sizes, only: str, no_extern: bool
+    source: str,
+    output: Path | None,
+    weights: Path | None,
+    settings: Settings,
+    sizes: Sizes,
+    only: str,
+    no_extern: bool,
+    evaluation: bool,
 ) -> int:
     """Write the spec of a PyTorch module, or of the network in a file.
 
@@ -50,7 +62,8 @@ def import_module(
     sizes that it leaves free.
 
     The spec has the module's own keys, or those that the file's names give. Before it is written, its network is
-    loaded with the weights of the module or file and compared with it.
+    loaded with the weights of the module or file and compared with it, that of a module in training mode, too:
+    outputs, gradients and running statistics.
     """
     from archdsl.common.marks import save
     from archdsl.runtime.weights import write_state
@@ -64,7 +77,7 @@ def import_module(
                 f"{source!r} is not of the form PACKAGE.MODULE:CALLABLE, nor a file that can be imported",
                 param_hint="SOURCE",
             )
-        found = imported(source, settings, sizes, only, extern=not no_extern)
+        found = imported(source, settings, sizes, only, extern=not no_extern, evaluation=evaluation)
     if weights is not None and not found.state:
         raise click.UsageError(f"{visible(source)} has no weights")
     if weights is not None:

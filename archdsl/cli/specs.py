@@ -164,17 +164,17 @@ def imported_file(path: Path, settings: Settings, sizes: Sizes, only: str = "") 
     return found
 
 
-def imported(spec: str, settings: Settings, sizes: Sizes, only: str = "", *, extern: bool = True) -> Imported:
+def imported(spec: str, settings: Settings, sizes: Sizes, only: str = "", **options: bool) -> Imported:
     """The spec of the module that PACKAGE.MODULE:CALLABLE makes, or `only` of one in it; prints notes.
 
-    `extern`: what cannot be said may become an extern. Raises ClickException.
+    The options are those of `from_callable`. Raises ClickException.
     """
     from archdsl.runtime.importing import ImportRefused, from_callable
 
     values = {key: python_value(text) for key, text in settings.items()}
     try:
         with seeing_this_folder(), busy(f"importing {spec}", long=True):
-            found = from_callable(spec, values, [*sizes] or (3, 224, 224), only=only, extern=extern)
+            found = from_callable(spec, values, [*sizes] or (3, 224, 224), only=only, **options)
     except ImportRefused as error:
         raise click.ClickException(str(error)) from None
     for line in found.notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from torch import nn
@@ -22,11 +23,14 @@ from archdsl.runtime.importing.recorded import Recording, Value
 from archdsl.runtime.importing.regions import is_ambiguous
 from archdsl.runtime.importing.rewriting import rewrite
 from archdsl.runtime.importing.structure import structure
+from archdsl.runtime.importing.training import TrainingDiffers
 from archdsl.runtime.importing.translating import translate
+from archdsl.runtime.importing.two_modes import differences, without_gradients
 from archdsl.runtime.importing.two_runs import CallsDiffer, combine, record
 from archdsl.runtime.importing.writing import Model, write
 from archdsl.runtime.refusal import ImportRefused
 
+IN_EVALUATION = ", as it is in evaluation mode; training mode is not looked at"
 BATCHES = (2, 3)
 """The batches of the two runs: what differs with them is the batch."""
 Way: TypeAlias = Callable[[int, int], int]
@@ -57,15 +61,37 @@ def from_module(
     extern: bool = True,
     made: Made | None = None,
     fixed: bool = False,
+    evaluation: bool = False,
 ) -> Imported:
-    """The spec of a module, proved to have its keys and to give its numbers.
+    """The spec of a module, proved to have its keys and to give its numbers, in evaluation and in training mode.
 
     `size` is that of the input, channels first and without the batch; a list for several inputs. `name` is the model's,
     by default the class's; `source` is said in the head. `fixed`: no size is free. The module runs, on tensors without
     data and on random ones; its mode, weights and buffers stay as they are. The smallest module around what the
     language cannot say becomes an `extern`; without `extern`, or where none can be declared, ImportRefused is raised.
     `made` are the arguments of the modules within, as far as they are known; else they are looked for among the
-    attributes.
+    attributes. `evaluation`: what the module does in training mode is not looked at; the head of the spec says so.
+    """
+    if evaluation:
+        cls = type(module)
+        source = f"{source or f'{cls.__module__}.{cls.__qualname__}'}{IN_EVALUATION}"
+    return evaluated_module(module, size, name, source, extern=extern, made=made, fixed=fixed, trains=not evaluation)
+
+
+def evaluated_module(
+    module: nn.Module,
+    size: Size | Sequence[Size],
+    name: str,
+    source: str,
+    *,
+    extern: bool = True,
+    made: Made | None = None,
+    fixed: bool = False,
+    trains: bool = False,
+) -> Imported:
+    """As `from_module`; without `trains` the spec is that of evaluation mode, as a file is, and its head says nothing.
+
+    Raises ImportRefused.
     """
     if not isinstance(module, nn.Module):
         what = f"the class {module.__name__}" if isinstance(module, type) else f"of {type(module).__name__}"
@@ -80,7 +106,7 @@ def from_module(
         named = identifier(name or type(module).__name__)
         if named in {*input_names(module, len(sizes)), "image", "signal", "volume"}:
             named += "_model"
-        return Import(module, sizes, named, source, made, fixed).run()
+        return Import(module, sizes, named, source, made, fixed, trains).run()
     finally:
         for part, training in modes.items():
             part.training = training
@@ -93,10 +119,11 @@ def from_callable(
     *,
     only: str = "",
     extern: bool = True,
+    evaluation: bool = False,
 ) -> Imported:
     """The spec of what `package.module:callable` makes, called with `values`, or `only` of a module in it, by its path.
 
-    It runs that Python. `extern` is as for `from_module`.
+    It runs that Python. `extern` and `evaluation` are as for `from_module`.
 
     Raises ImportRefused, also for Python that fails.
     """
@@ -125,7 +152,7 @@ def from_callable(
         except AttributeError:
             raise ImportRefused(f"{path} has no module `{only}`; {_parts(module, only)}") from None
     source = f"{path}, its part {only}" if only else path
-    return from_module(module, size, name=only or name, source=source, extern=extern, made=made)
+    return from_module(module, size, name=only or name, source=source, extern=extern, made=made, evaluation=evaluation)
 
 
 def _parts(module: nn.Module, path: str) -> str:
@@ -151,6 +178,20 @@ def identifier(name: str) -> str:
     return f"{found}_model" if not found or found in {*RESERVED, *OPERATIONS} else found
 
 
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What is recorded of a module, with the sizes of the second run, and of the first where it is not at the given.
+
+    Only `outputs` of its outputs are there in evaluation. `why` says why it cannot run in training mode.
+    """
+
+    recording: Recording
+    outputs: list[tuple[str, Value]]
+    others: list[Size]
+    firsts: list[Size] | None
+    why: str
+
+
 @dataclass(slots=True)
 class Import:
     """One import: what is imported, and how. With `made` None there are no externs."""
@@ -161,6 +202,8 @@ class Import:
     source: str
     made: Made | None
     fixed: bool
+    trains: bool
+    """Whether the spec is to do in training mode what the module does."""
     is_ambiguous: bool = False
     """Whether other runs may show more of a padding."""
 
@@ -173,6 +216,8 @@ class Import:
             found = self.proved(evaluated, *self.larger())
             other = self.by_other_runs() if self.is_ambiguous else None
             return self.or_fixed(found if other is None or len(other.externs) > len(found.externs) else other)
+        except TrainingDiffers:
+            raise
         except ImportRefused as error:
             first = error
         other = self.by_other_runs() if isinstance(first, CallsDiffer | NumbersDiffer) else None
@@ -235,27 +280,67 @@ class Import:
         The first run is at the given sizes, or at `firsts`.
         """
         again = _record(self.module, others, BATCHES[1]) if again is None else again
-        trained, why = _trained(self.module, firsts or self.sizes, others, len(evaluated.outputs))
-        if trained is None:
-            combine(evaluated, again)
-            recording, outputs = evaluated, evaluated.outputs
-        else:
-            recording, outputs = trained, trained.outputs[: len(evaluated.outputs)]
-        text, externs = self.spec(recording, outputs, free=self.sizes != others)
+        trained, why = _trained(self.module, firsts or self.sizes, others)
+        if trained is not None and len(trained.outputs) > len(evaluated.outputs):
+            outputs = trained.outputs[: len(evaluated.outputs)]
+            return self.with_externs(Runs(trained, outputs, others, firsts, why))
+        differing = {}
+        if trained is not None and self.trains and (differing := differences(evaluated.root, trained.root)):
+            try:  # more dropouts may be all that training has
+                return self.written(Runs(trained, trained.outputs, others, firsts, why))
+            except ImportRefused as refusal:
+                differing = {path: found.because(refusal) for path, found in differing.items()}
+        combine(evaluated, again)
+        return self.with_externs(Runs(evaluated, evaluated.outputs, others, firsts, why), differing)
+
+    def with_externs(self, runs: Runs, differing: Mapping[str, TrainingDiffers] = MappingProxyType({})) -> Imported:
+        """The spec; where its network trains otherwise, modules that may be why become externs.
+
+        These do other things in training, `differing`, or turn gradients off. Raises ImportRefused.
+        """
+        try:
+            return self.written(runs)
+        except TrainingDiffers as error:
+            reason = error
+        refused: dict[str, ImportRefused] = {}
+        for found in (differing, dict(without_gradients(runs.recording.root))):
+            if "" in found:
+                raise found[""]
+            refused |= found
+            if found:
+                try:
+                    return self.written(runs, refused)
+                except TrainingDiffers as error:  # the first one that names a place says most
+                    reason = error if error.path and not reason.path else reason
+        raise reason
+
+    def written(self, runs: Runs, refused: Mapping[str, ImportRefused] = MappingProxyType({})) -> Imported:
+        """The proved spec of runs at two sizes. `refused` are modules that no spec can say, by their paths."""
+        outputs, others = runs.outputs, runs.others
+        text, externs = self.spec(runs.recording, outputs, refused, free=self.sizes != others)
         notes = [note for extern in externs for note in extern_notes(extern)]
-        smaller = others if firsts is None else firsts
+        smaller = others if runs.firsts is None else runs.firsts
         notes += [
             f"its output {name} is one number for each sample, which the spec gives an axis of size 1"
             for name, value in outputs
             if not shape_of(value)
         ]
-        found = prove(self.name, text, notes, self.module, self.sizes, smaller, why, packages(externs))
+        found = prove(
+            self.name, text, notes, self.module, self.sizes, smaller, runs.why, packages(externs), trains=self.trains
+        )
         found.externs = externs
         return found
 
-    def spec(self, recording: Recording, outputs: list[tuple[str, Value]], *, free: bool) -> tuple[str, list[Extern]]:
+    def spec(
+        self,
+        recording: Recording,
+        outputs: list[tuple[str, Value]],
+        refused: Mapping[str, ImportRefused],
+        *,
+        free: bool,
+    ) -> tuple[str, list[Extern]]:
         """The text of a recording, and its externs; only `outputs` of its outputs are there in evaluation."""
-        network = translate(recording, outputs, self.made)
+        network = translate(recording, outputs, self.made, refused)
         self.is_ambiguous = any(is_ambiguous(item) for item in network.root.items())
         rewrite(network)
         externs = declare([*network.root.items()], {self.name})
@@ -300,15 +385,14 @@ def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
         raise ImportRefused(f"it cannot run on an input of size {shown}: {reason}") from error
 
 
-def _trained(module: nn.Module, sizes: list[Size], others: list[Size], evaluated: int) -> tuple[Recording | None, str]:
-    """A run in training mode; None if it has no more outputs than those in evaluation, or fails, and why."""
+def _trained(module: nn.Module, sizes: list[Size], others: list[Size]) -> tuple[Recording | None, str]:
+    """A run in training mode; None if it fails, and why."""
     layers = recorded_layers(module)
-    for part in module.modules():
-        part.training = not is_layer(part)  # layers give the same sizes in evaluation, and sooner
     try:
+        module.train()
+        for part in module.modules():
+            part.training = part.training and not is_layer(part)  # layers give the same sizes in evaluation, and sooner
         first = record(module, sizes, BATCHES[0], layers)
-        if len(first.outputs) <= evaluated:
-            return None, ""
         combine(first, record(module, others, BATCHES[1], layers))
     except Exception as error:  # what it computes in evaluation can be said, and that is what is proved
         return None, f"; it cannot run in training mode at this size: {_first_line(error)}"

@@ -24,6 +24,7 @@ from archdsl.ops.base import Example, Rules, Shape
 from archdsl.ops.declaration import OperationError
 from archdsl.ops.forms import Argument, ModuleForm
 from archdsl.ops.sizes import collapse
+from archdsl.runtime.importing.dropping import drop_probability
 from archdsl.runtime.importing.generated import defined
 
 FREE_ARGUMENTS = frozenset({"device", "dtype", "inplace"})
@@ -143,7 +144,7 @@ def constructor_name(module: nn.Module) -> str:
 
 def is_layer(module: nn.Module) -> bool:
     """Whether a module is recorded as one call: a layer of torch.nn, or one that an operation becomes."""
-    if class_name(module) in FOREIGN:
+    if class_name(module) in FOREIGN or drop_probability(module) is not None:
         return True
     if type(module) is nn.Identity:  # it gives the very tensor that it takes
         return False
@@ -200,6 +201,8 @@ def said(
     name = class_name(module)
     if name in FOREIGN:
         return _foreign(module, FOREIGN[name], shapes)
+    if (probability := drop_probability(module, len(shapes[0]))) is not None:
+        return Wording("droppath", {"p": probability})
     candidates = by_constructor().get(constructor_name(module), ())
     if not candidates:
         raise NoOperation(aliases.without(f"the layer {type(module).__name__}", type(module).__name__))
@@ -387,10 +390,12 @@ def mismatch(
     accepted = {argument.name or argument.called: argument for argument in form.accepted}
     if getattr(module, "weight", MISSING) is None:  # then it has no bias either, whatever the argument says
         accepted.pop("bias", None)
+    parameters = inspect.signature(layer_class(module).__init__).parameters
     for name, argument in accepted.items():
-        if (value := value_of(module, name)) is not MISSING and not _agrees(value, argument):
+        may_be_none = name not in parameters or parameters[name].default in (None, inspect._empty)
+        if (value := value_of(module, name)) is not MISSING and not _agrees(value, argument, may_be_none):
             return f"{type(module).__name__} with `{name}` = {value!r}"
-    for name, parameter in inspect.signature(layer_class(module).__init__).parameters.items():
+    for name, parameter in parameters.items():
         value = value_of(module, name)
         if name in accepted or name in FREE_ARGUMENTS or value is MISSING or parameter.default is inspect._empty:
             continue
@@ -401,9 +406,10 @@ def mismatch(
     return None
 
 
-def _agrees(value: object, argument: Argument) -> bool:
+def _agrees(value: object, argument: Argument, may_be_none: bool) -> bool:
+    """Whether a layer's attribute is the argument; None stands for a default, unless it is another value than that."""
     given = argument.value
-    if value is None and same(given, argument.default):
+    if value is None and may_be_none and same(given, argument.default):
         return True
     with suppress(TypeError, ValueError):
         if isinstance(given, float) or isinstance(value, float):

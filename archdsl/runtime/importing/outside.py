@@ -74,7 +74,8 @@ def outside_item(call: Call | ScopeCall, inputs: list[Value], refusal: ImportRef
             raise NoOperation("it takes or gives other tensors than float32")
         arguments = arguments_of(call.module, made)
     except NoOperation as reason:
-        raise ImportRefused(f"{refusal.reason}; nor can an `extern` be `{call.path}`: {reason}", *refusal.at) from None
+        why = f"{refusal.reason}; nor can an `extern` be `{call.path}`: {reason}"
+        raise type(refusal)(why, *refusal.at) from None
     found = Outside(call.module, arguments, call.taken, call.given, refusal)
     weighted = bool(call.module.state_dict())
     return Item("", {}, inputs, call.given, call.path, weighted, call.line, outside=found)
@@ -109,7 +110,7 @@ def _unsizable(items: list[Item]) -> ImportRefused:
     assert outside is not None
     refusal, name = outside.refusal, type(outside.module).__name__
     why = f"no formula of this kind gives the sizes of what {name} returns or holds"
-    return ImportRefused(f"{refusal.reason}; nor can an `extern` be `{items[0].path}`: {why}", *refusal.at)
+    return type(refusal)(f"{refusal.reason}; nor can an `extern` be `{items[0].path}`: {why}", *refusal.at)
 
 
 def _parts(group: list[Item]) -> Iterator[list[Item]]:

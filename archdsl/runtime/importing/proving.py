@@ -18,6 +18,7 @@ from archdsl.runtime.importing.calling import called_with, own_tensors
 from archdsl.runtime.importing.inputs import arranged, caches
 from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.recorded import tensors_in
+from archdsl.runtime.importing.training import compare_trained
 from archdsl.runtime.loading import load
 from archdsl.runtime.refusal import ImportRefused
 
@@ -70,11 +71,13 @@ def prove(
     others: list[Size],
     why: str = "",
     packages: Collection[str] = (),
+    *,
+    trains: bool = False,
 ) -> Imported:
     """Checks a spec, loads the module's weights into its network, and compares their outputs at two sizes.
 
     `why` says why parameters may be unused; `packages` are those of its externs. Raises ImportRefused if the spec is
-    wrong or the networks differ.
+    wrong or the networks differ; with `trains` in training mode, too.
     """
     source = Source(f"{name}.arch", text)
     try:
@@ -108,7 +111,23 @@ def prove(
             compare(module, built, sizes, batch)
         with without_kept(module):
             compare_varied(module, built, imported.graph, sizes, others, batch)
+    if trains:
+        with without_kept(module):
+            imported.notes += prove_trained(module, built, imported.graph, sizes, others)
     return imported
+
+
+def prove_trained(
+    module: nn.Module, built: nn.Module, graph: Graph, sizes: list[Size], others: list[Size]
+) -> list[str]:
+    """Compares two modules in training mode; gives the report's text where the first one cannot train.
+
+    Raises TrainingDiffers.
+    """
+    least = smaller(graph, sizes) if sizes != others else None
+    ways = [sizes] if least is None else [least, sizes]
+    why = compare_trained(module, built, ways, varied(built.state_dict()))
+    return [f"it cannot run in training mode, so its spec is proved in evaluation mode alone: {why}"] if why else []
 
 
 def compare_varied(

@@ -138,6 +138,8 @@ class ScopeCall:
     """The values that it returned, in order."""
     learned: list[Call] = field(default_factory=list)
     """The calls in it that take parameters alone."""
+    ungraded: str = ""
+    """The line at which it turns gradients off."""
     others: str = ""
     """What it takes or returns besides: a tensor that is not computed from the input, or an object of another type."""
 

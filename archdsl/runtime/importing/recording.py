@@ -115,6 +115,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         name = getattr(func, "__name__", str(func))
         if self.inside:
             return func(*args, **kwargs)
+        if name == "_set_grad_enabled" and args == (False,) and self.scopes:
+            self.scopes[-1].ungraded = line_of_python()
         if name == "__get__":  # of an attribute: x.shape, x.T
             name = getattr(func.__self__, "__name__", name)
         arguments, named = self.known(args), self.known(kwargs)

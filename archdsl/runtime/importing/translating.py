@@ -49,13 +49,17 @@ from archdsl.runtime.importing.weighted import parted_bias, with_its_layer
 from archdsl.runtime.refusal import ImportRefused
 
 
-def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made | None) -> Network:
+def translate(
+    recording: Recording, outputs: list[tuple[str, Value]], made: Made | None, refused: Mapping[str, ImportRefused]
+) -> Network:
     """The network of a recording; those that are not in `outputs` are outputs only in training.
 
     `made` are the arguments of modules, by which those that cannot be said become externs; with None there are none.
-    Raises ImportRefused for the first call that the language cannot say, if no extern can stand for it.
+    `refused` are modules that no spec can say, by their paths, and why. Raises ImportRefused for the
+    first call that the language cannot say, if no extern can stand for it.
     """
     translator = Translator(recording.root.module, made, [shape[0] for shape in recording.inputs[0].shapes])
+    translator.refused = refused
     root = translator.scope(recording.root)
     place(root, translator.learned.items, translator.learned.calls, translator.places)
     complete(root, recording)
@@ -82,6 +86,7 @@ class Translator:
 
     def __init__(self, module: nn.Module, made: Made | None, batches: Sequence[int]) -> None:
         self.module, self.made = module, made
+        self.refused: Mapping[str, ImportRefused] = {}
         self.layouts = Layouts(module.state_dict().keys(), self.start, module.get_buffer)
         self.layouts.translate = self.translate
         self.learned = Learned(self.layouts, module, batches)
@@ -208,6 +213,8 @@ class Translator:
             layouts.add(Item("permute", {"axes": axes}, [value], [base]))
 
     def scope(self, call: ScopeCall) -> Scope:
+        if call.path in self.refused:
+            raise self.refused[call.path]
         scope = Scope(call.path, call.module, line=call.line)
         made: list[list[Item | Scope]] = []
         self.places[id(call)] = scope, made

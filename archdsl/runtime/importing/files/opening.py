@@ -12,7 +12,7 @@ from archdsl.common.escaping import visible
 from archdsl.runtime.importing.files.program import Program
 from archdsl.runtime.importing.files.reference import compare, of_module, of_onnx
 from archdsl.runtime.importing.files.sizes import Chosen, chosen
-from archdsl.runtime.importing.importing import from_module, identifier
+from archdsl.runtime.importing.importing import evaluated_module, identifier
 from archdsl.runtime.importing.proving import Imported, Size
 from archdsl.runtime.refusal import ImportRefused
 
@@ -44,7 +44,8 @@ def imported(path: Path, program: Program, picked: Chosen, *, random: bool = Fal
     module = program.module(random=random)
     source = visible(path.name)
     try:
-        found = from_module(module, picked.sizes, name=name, source=source, fixed=not picked.free, extern=False)
+        # A file says what its network computes in evaluation mode.
+        found = evaluated_module(module, picked.sizes, name, source, fixed=not picked.free, extern=False)
     except (RuntimeError, MemoryError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImportRefused(f"its network cannot run: {first}") from error
