@@ -64,6 +64,8 @@ class Layouts:
         """The normalisations without a weight, by what they give."""
         self.lowered: dict[Value, tuple[Value, tuple[tuple[int, int], ...]]] = {}
         """Maps that are padded with -inf: what is padded, and by how much before and behind each axis."""
+        self.padded: dict[Value, Call] = {}
+        """Tensors that are padded up to the size of another one, by the calls that do that."""
         self.rolled: set[Value] = set()
         """Maps whose positions are rolled, for windows that are shifted."""
         self.empty: set[Value] = set()

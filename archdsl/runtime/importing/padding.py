@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.modules import padding
 
+from archdsl.runtime.importing.aligning import is_up_to
 from archdsl.runtime.importing.functions import PerRun, argument
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
@@ -37,6 +38,15 @@ def pad(layouts: Layouts, call: Call) -> None:
     if (layer := call.module) is not None:
         amounts, value = [layer.padding], getattr(layer, "value", 0)
         mode = next(mode for cls, mode in PADS.items() if isinstance(layer, cls))
+    if mode == "constant" and not value and is_up_to(call):
+        layouts.padded[call.results[0]] = call
+        return
+    grows = any(n > 0 for given in amounts for n in given)  # what cuts off may undo a padding, as behind windows
+    if call.by_sizes and grows and len({shape[1:] for shape in call.inputs[0].shapes}) > 1:
+        raise NoOperation(
+            "`pad` by amounts that depend on the size of another tensor; the language has `align(pad)`, which pads "
+            "half of the difference before each axis, and the rest behind"
+        )
     if all(n == 0 for given in amounts for n in given):
         layouts.same(call.results[0], call.inputs[0])
         return

@@ -107,6 +107,12 @@ class Call:
     again_named: Mapping[str, Any] = field(default_factory=dict)
     more: Mapping[str, object] = field(default_factory=dict)
     """Arguments of the operation that the layer does not say."""
+    padded_to: Value | None = None
+    """Of a padding up to the size of another tensor, half of the difference before each axis: that tensor."""
+    is_centred: bool = False
+    """Whether it pads by amounts that depend on the size of another tensor, half of them before each axis."""
+    by_sizes: bool = False
+    """Whether it pads by amounts that depend on its size and that of another tensor."""
     places: tuple[tuple[ScopeCall, int], ...] = ()
     """Of a call on parameters alone: the scopes that it is in, outermost first, and how many members each had."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from archdsl.runtime.importing.aligning import padded
 from archdsl.runtime.importing.functions import OPERATIONS_OF, SizeOf, plain_name
 from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
@@ -32,7 +33,8 @@ def merging(layouts: Layouts, call: Call) -> Call:
 
 
 def real(layouts: Layouts, value: Value) -> None:
-    """Adds the items that repeat a tensor, if it is repeated. Raises NoOperation."""
+    """Adds the items that repeat a tensor, if it is repeated, or pad it to a size. Raises NoOperation."""
+    padded(layouts, value)
     if (source := layouts.repeated.get(value)) is None:
         return
     real(layouts, source)

@@ -13,6 +13,7 @@ from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
+from archdsl.runtime.importing.aligning import aligned
 from archdsl.runtime.importing.attending import ATTENDERS, on_scores
 from archdsl.runtime.importing.batches import translated
 from archdsl.runtime.importing.fixed import blurred, weighted_groups
@@ -178,7 +179,7 @@ class Translator:
         """Makes what leaves a module a tensor of its own, within it."""
         layouts = self.layouts
         layouts.moved = []
-        if value in layouts.repeated:
+        if value in layouts.repeated or value in layouts.padded:
             real(layouts, value)
             scope.members += layouts.moved
             layouts.moved = []
@@ -278,7 +279,7 @@ class Translator:
         layouts, name = self.layouts, plain_name(call)
         if not call.results:
             raise NoOperation(f"`{call.name}` changes a part of a tensor")
-        call = merging(layouts, call)
+        call = aligned(layouts, merging(layouts, call))
         for value in call.inputs:
             real(layouts, value)
         if on_scores(layouts, call) or lowest(layouts, call):

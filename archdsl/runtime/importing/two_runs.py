@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
+from archdsl.runtime.importing.amounts import SizeRecorder, note_amounts
 from archdsl.runtime.importing.calling import own_tensors
 from archdsl.runtime.importing.recorded import Call, Recording, ScopeCall
 from archdsl.runtime.importing.recording import Recorder
@@ -23,17 +24,24 @@ def record(
     own = dict(own_tensors(module))
     empty = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in own.values()}
     state = {key: empty[id(tensor)] for key, tensor in own.items()}
+
+    def run(kind: type[Recorder], given: list[torch.Tensor], state: Mapping[str, torch.Tensor] | None) -> Recording:
+        return kind(module, is_layer).run(given, state)
+
+    def noted(given: list[torch.Tensor], state: Mapping[str, torch.Tensor] | None) -> Recording:
+        found = run(Recorder, given, state)
+        note_amounts(found, lambda: run(SizeRecorder, given, state))
+        return found
+
     try:
         with torch.device("meta"):
-            inputs = [torch.empty(batch, *size) for size in sizes]
-            return Recorder(module, is_layer).run(inputs, state)
+            return noted([torch.empty(batch, *size) for size in sizes], state)
     except ImportRefused:
         raise
     except Exception:  # what a module of others raises where tensors have no data
         if module.training:
             raise
-    real = [torch.randn(batch, *size) for size in sizes]
-    return Recorder(module, is_layer).run(real, None)
+    return noted([torch.randn(batch, *size) for size in sizes], None)
 
 
 class CallsDiffer(ImportRefused):

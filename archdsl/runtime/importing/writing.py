@@ -217,7 +217,8 @@ class Writer:
             return "it"
         if "each" in chain[0].arguments:
             return "\n".join(self.statement(chain[0]))
-        simple = all(node.kind not in ("repeat", "for", "if") for node in chain)
+        named = {name for node in chain for name in node.names}
+        simple = all(node.kind not in ("repeat", "for", "if") and not named & references(node) for node in chain)
         texts = [self.item(node) for node in chain] if simple else []
         one = " -> ".join(texts)
         if len(texts) == 1 or (simple and len(one) <= WIDTH - 12 and "\n" not in one):
@@ -248,7 +249,9 @@ class Writer:
             stands = (
                 bool(parts) and parameter.default is None and field_name not in cls.stated
             )  # as the stop of a slice
-            plain = parameter.is_required or cls.stated.get(field_name, "") is None or text == field_name or stands
+            says = cls.fields.keys() == {"mode"}  # as in `align(pad)`
+            plain = parameter.is_required or cls.stated.get(field_name, "") is None or text == field_name
+            plain = plain or stands or says
             by_position = by_position and plain
             parts.append(text if by_position else f"{field_name} = {text}")
         if not parts:

@@ -187,7 +187,7 @@ def pad(call: Call) -> None:
     value = call.constant(2) if call.has(2) else call.get("value", 0)
     mode = {"edge": "replicate", "wrap": "circular"}.get(call.get("mode", "constant"), call.get("mode", "constant"))
     if pads is None or call.has(3):
-        raise call.refused("computes how much it pads")
+        raise call.refused("computes how much it pads; a .pt2, or a file of a fixed size, says it")
     if (0 if value is None else float(value)) != 0:
         raise call.refused(f"pads with {float(value)}")
     rank = len(pads) // 2
