@@ -133,6 +133,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "log_softmax": lambda x, axis, kind=None: F.log_softmax(x, dim=axis),
     "linalg_vector_norm": lambda x, order=2, axes=None, keep=False: torch.norm(x, order, axes, keep),
     "split_with_sizes": lambda x, sizes, axis=0: x.split(list(sizes), axis),
+    "einsum": lambda text, parts, path=None: torch.einsum(text, *parts),
     "select": _select,
     "slice": _slice,
     "alias": lambda x: x,

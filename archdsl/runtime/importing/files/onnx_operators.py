@@ -464,3 +464,10 @@ def concat(call: Call) -> None:
     parts = [call.tensor(at, of_samples=call.attributes["axis"] != 0) for at in range(len(call.node.inputs))]
     join = torch.cat if call.program.batches is None else partial(joined, torch.cat)
     call.function(lambda parts: join(parts, call.attributes["axis"]), parts)
+
+
+@handles("Einsum")
+def einsum(call: Call) -> None:
+    text = call.attributes["equation"]
+    text = text.decode() if isinstance(text, bytes) else text
+    call.function(lambda *parts: torch.einsum(text, *parts), *(call.tensor(at) for at in range(len(call.node.inputs))))

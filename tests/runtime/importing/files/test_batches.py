@@ -70,6 +70,19 @@ class PositionsFirst(nn.Module):
         return self.out(x.transpose(0, 1).reshape(n * b, c)).view(n, b, c).permute(1, 2, 0)
 
 
+class Einsum(nn.Module):
+    """Attention by torch.einsum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.qkv = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.patch(x).flatten(2).transpose(1, 2)).chunk(3, -1)
+        scores = torch.einsum("bid,bjd->bij", q, k) * 0.25
+        return torch.einsum("bij,bjd->bid", scores.softmax(-1), v)
+
+
 class Sequence(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +116,7 @@ def saved(module: nn.Module, batch: int, path: Path) -> Path:
     return path
 
 
-MODULES = (Gate, Shuffle, ClassToken, Repeated, PositionsFirst, Sequence, Windows)
+MODULES = (Gate, Shuffle, ClassToken, Repeated, PositionsFirst, Einsum, Sequence, Windows)
 
 
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
