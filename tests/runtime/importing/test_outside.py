@@ -27,7 +27,7 @@ class Odd(nn.Module):
         self.register_buffer("shift", torch.ones(1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).sin().pow(self.power) + self.shift
+        return self.conv(x).tan().pow(self.power) + self.shift
 
 
 class Net(nn.Module):
@@ -70,7 +70,7 @@ def test_arguments_are_also_found_among_the_attributes() -> None:
 def test_an_extern_is_an_error_where_it_is_not_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["import", f"{HERE}:Net", "--size", "3x32x32", "--no-extern"]) == 2
     assert (
-        "`first`: the language has no operation for the function `sin`: the functions of tensors are"
+        "`first`: the language has no operation for the function `tan`: the functions of tensors are"
         in capsys.readouterr().err
     )
 
