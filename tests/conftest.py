@@ -47,7 +47,7 @@ def pytest_collection_finish() -> None:
     """Garbage collection skips what lives to the end, all modules and tests: else it takes a tenth of the time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(700, 10, 100)  # one full collection where Python makes ten
+    gc.set_threshold(700, 10, 30)  # one full collection where Python makes three
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -31,6 +31,7 @@ RESERVED = frozenset(
             "holder_of",
             "member",
             "recomputed",
+            "recomputed_aligned_join",
             "recomputed_branch",
             "recomputed_features",
             "recomputed_join",
