@@ -35,7 +35,7 @@ from archdsl.cli.options import (
 from archdsl.cli.outputs import SpecArgument, SpecOption
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
-from archdsl.cli.specs import checked, split_path
+from archdsl.cli.specs import checked, is_network_file, is_python, split_path
 from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS, Budget
 from archdsl.common.missing import what_to_do
 
@@ -230,11 +230,12 @@ def build(
         other = "--for inference" if inference else "--parallel" if parallel else "--memory"
         raise click.UsageError(f"--stages cannot be used with {other}")
     if memory is None:
-        for name in ("batch", "optimizer") if stages is not None else ("batch", "dtype", "optimizer", "sizes"):
+        sized = stages is not None or is_network_file(spec) or is_python(spec)  # an import has this size
+        for name in ("batch", "optimizer", *(("dtype",) if stages is None else ()), *(() if sized else ("sizes",))):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 option = name.removesuffix("s") if name == "sizes" else name
                 raise click.UsageError(f"--{option} says for which training step --memory is meant, which is not given")
-    graph = checked(spec, settings, sizes)
+    graph = checked(spec, settings, sizes, trains=not inference)
     budget = None
     if memory is not None:
         budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))

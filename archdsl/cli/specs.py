@@ -7,6 +7,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,16 +93,19 @@ def check_model(spec_file: SpecFile, name: str, values: dict[str, object], sizes
     return graph
 
 
-def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
+def checked(spec: str, settings: Settings, sizes: Sizes = (), *, trains: bool = False) -> Graph:
     """The checked graph of the one model that a SPEC means; prints its warnings. Raises SpecError.
 
     A file with a network in another form is imported. A SPEC that is no file or family may name a PyTorch module, which
-    is imported, too; its arguments are `settings`.
+    is imported, too; its arguments are `settings`. `trains`: it has to be that module in training mode, too.
     """
     if (is_file := is_network_file(spec)) or is_python(spec):
         from archdsl.checker.finished_graph import pin
 
-        graph = (imported_file(Path(spec), settings, sizes) if is_file else imported(spec, settings, sizes)).graph
+        found = (
+            imported_file(Path(spec), settings, sizes) if is_file else imported(spec, settings, sizes, trains=trains)
+        )
+        graph = found.graph
         pin(graph, sizes)
         return graph
     spec_file, (name,), values = select(spec, settings)
@@ -164,17 +168,27 @@ def imported_file(path: Path, settings: Settings, sizes: Sizes, only: str = "") 
     return found
 
 
-def imported(spec: str, settings: Settings, sizes: Sizes, only: str = "", **options: bool) -> Imported:
+def imported(
+    spec: str, settings: Settings, sizes: Sizes, only: str = "", *, trains: bool = True, **options: bool
+) -> Imported:
     """The spec of the module that PACKAGE.MODULE:CALLABLE makes, or `only` of one in it; prints notes.
 
-    The options are those of `from_callable`. Raises ClickException.
+    The options are those of `from_callable`. Without `trains`, the spec of a module that does something else in
+    training mode is that of evaluation mode, with a note. Raises ClickException.
     """
-    from archdsl.runtime.importing import ImportRefused, from_callable
+    from archdsl.runtime.importing import ImportRefused, TrainingDiffers, from_callable
 
     values = {key: python_value(text) for key, text in settings.items()}
+    run = partial(from_callable, spec, values, [*sizes] or (3, 224, 224), only=only, **options)
     try:
         with seeing_this_folder(), busy(f"importing {spec}", long=True):
-            found = from_callable(spec, values, [*sizes] or (3, 224, 224), only=only, **options)
+            try:
+                found = run()
+            except TrainingDiffers as error:
+                if trains:
+                    raise
+                found = run(evaluation=True)
+                found.notes.append(f"this is the network of evaluation mode: {error.reason}")
     except ImportRefused as error:
         raise click.ClickException(str(error)) from None
     for line in found.notes:

@@ -7,6 +7,7 @@ finds what repeats (`runs`, `alike`, `solving`); `writing` makes the text; `prov
 
 from archdsl.runtime.importing.importing import from_callable, from_module
 from archdsl.runtime.importing.proving import Imported
+from archdsl.runtime.importing.training import TrainingDiffers
 from archdsl.runtime.refusal import ImportRefused
 
-__all__ = ["ImportRefused", "Imported", "from_callable", "from_module"]
+__all__ = ["ImportRefused", "Imported", "TrainingDiffers", "from_callable", "from_module"]

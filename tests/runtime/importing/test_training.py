@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -337,6 +338,22 @@ def test_inputs_above_0_are_compared() -> None:
 
 def test_statistics_of_one_position_are_compared() -> None:
     assert from_module(OneSample(), SIZE).notes == []
+
+
+def test_what_is_shown_is_the_network_of_evaluation_mode(tmp_path: Path) -> None:
+    """A table or picture says nothing of training mode; a module is built for it."""
+    name = f"{__name__}:Double"
+    for command in (
+        ["show", name],
+        ["draw", name, "-o", str(tmp_path / "net.svg")],
+        ["build", name, "--for", "inference"],
+    ):
+        shown = CliRunner().invoke(cli, [*command, "--size", "3x8x8"])
+        assert (
+            not shown.exit_code and "this is the network of evaluation mode: in training mode it calls" in shown.output
+        )
+    refused = CliRunner().invoke(cli, ["build", name, "--size", "3x8x8"])
+    assert refused.exit_code and "archdsl import --evaluation" in refused.output
 
 
 def test_the_module_stays_as_it_was() -> None:
