@@ -40,7 +40,7 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     ("name", "epochs", "score"),
     [
         pytest.param("digits", 2, 0.95, marks=pytest.mark.long),  # other tests here train networks on digits, too
-        ("textures", 2, 0.9),
+        pytest.param("textures", 2, 0.9, marks=pytest.mark.long),
         ("coins", 6, 0.85),
     ],
 )

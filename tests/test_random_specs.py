@@ -32,7 +32,7 @@ from tests.ops.forms import Built, tensors
 from tests.random_checks import Held, Wrong, holds
 from tests.random_specs import spec, takes_long
 
-QUICK, SHARD, LONG = 30, 1_000, 20_000
+QUICK, SHARD, LONG = 20, 1_000, 20_000
 SHARE = 0.75
 """The minimum fraction of seeds that give a network; it is 0.86 of many, and less in a small sample."""
 PLAINER = 0.02

@@ -47,7 +47,7 @@ def runs(graph: Graph, sizes: dict[str, int], *, training: bool = True) -> bool:
     return True
 
 
-@pytest.mark.parametrize("networks", [40, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("networks", [25, pytest.param(300, marks=pytest.mark.long)])
 def test_the_set_is_what_brute_force_finds(networks: int) -> None:
     random = Random(11)
     for _ in range(networks):

@@ -248,7 +248,7 @@ def run(numbers: dict[str, int], every: int, seed: int, caplog: pytest.LogCaptur
 
 
 def test_random_edits(caplog: pytest.LogCaptureFixture) -> None:
-    run(dict.fromkeys(SMALL, 20), 5, 0, caplog)
+    run(dict.fromkeys(SMALL, 12), 5, 0, caplog)
 
 
 def shares(edits: int) -> dict[str, int]:

@@ -38,7 +38,7 @@ def test_macs(spec: str, size: int, macs: int) -> None:
     assert amounts(graph)[graph.root].macs.at({"H": size, "W": size}) == macs
 
 
-@pytest.mark.parametrize("networks", [20, pytest.param(80, marks=pytest.mark.long)])
+@pytest.mark.parametrize("networks", [10, pytest.param(80, marks=pytest.mark.long)])
 def test_flop_counter_agrees_on_random_networks(networks: int) -> None:
     random = Random(5)
     compared = 0

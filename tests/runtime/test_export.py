@@ -74,7 +74,7 @@ def exported(graph: Graph, model: torch.nn.Module, sizes: dict[str, int]) -> Any
     return reloaded(torch.export.export(model, tuple(images(graph, sizes, 2)), dynamic_shapes=free))
 
 
-LONG = ("edges:edges_1d", "squeezenet:squeezenet1_1", "unet:unet_3d")
+LONG = ("edges:edges_1d", "resnet:resnet18", "squeezenet:squeezenet1_1", "unet:unet_3d")
 """As others, of another number of axes or with fewer kinds of layers."""
 
 

@@ -59,7 +59,12 @@ def search_in(text: str, cpu: bool = True) -> Search:
         return Search(graph_of(text), Budget(0, 32, optimizer="adam"))
 
 
-@pytest.mark.parametrize(("name", "cpu"), [*((name, True) for name in TINY), *((name, False) for name in FINE)])
+CASES = [*((name, True) for name in TINY), *((name, False) for name in FINE)]
+
+
+@pytest.mark.parametrize(
+    ("name", "cpu"), [pytest.param(*case, marks=[pytest.mark.long] * (case == ("plain", True))) for case in CASES]
+)
 def test_no_set_of_parts_is_faster(name: str, cpu: bool) -> None:
     text = {**TINY, **FINE}[name]
     search = search_in(text, cpu)
