@@ -292,7 +292,16 @@ class Softplus(Activation):
         yield f"y = log(1 + exp({factor}x)){quotient}: a smooth max(x, 0)"
 
 
-class Exp(Activation):
+class Function(Activation):
+    """The base of functions that are methods of PyTorch's tensors, by the same name."""
+
+    inplace = False
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+        return FunctionForm(f"{{0}}.{self.name}()")
+
+
+class Exp(Function):
     """eˣ, element-wise; for a tensor of any size.
 
     Kingma et al., Auto-encoding variational Bayes, 2013 (a variance); Tian et al., FCOS, 2019 (a distance).
@@ -301,14 +310,10 @@ class Exp(Activation):
     name = "exp"
     aliases = ("exponential",)
     formula_text = "y = eˣ, above 0: the gradient is multiplied by y"
-    inplace = False
     needs = "output"
 
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.exp()")
 
-
-class Log(Activation):
+class Log(Function):
     """The natural logarithm, element-wise; for a tensor of any size.
 
     Numbers of 0 and below have none: they become -inf and nan, as in PyTorch.
@@ -316,13 +321,9 @@ class Log(Activation):
 
     name = "log"
     formula_text = "y = log x: the gradient is divided by x"
-    inplace = False
-
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.log()")
 
 
-class Sqrt(Activation):
+class Sqrt(Function):
     """The square root, element-wise; for a tensor of any size.
 
     Numbers below 0 have none: they become nan, as in PyTorch. At 0 its slope is infinite: add a small number before it,
@@ -331,37 +332,25 @@ class Sqrt(Activation):
 
     name = "sqrt"
     formula_text = "y = √x: the gradient is divided by 2 · y"
-    inplace = False
     needs = "output"
 
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.sqrt()")
 
-
-class Square(Activation):
+class Square(Function):
     """x², element-wise; for a tensor of any size."""
 
     name = "square"
     formula_text = "y = x²: the gradient is multiplied by 2 · x"
-    inplace = False
-
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.square()")
 
 
-class Abs(Activation):
+class Abs(Function):
     """|x|, element-wise; for a tensor of any size."""
 
     name = "abs"
     aliases = ("absolute",)
     formula_text = "y = |x|: the gradient is multiplied by the sign of x, and is 0 at 0"
-    inplace = False
-
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.abs()")
 
 
-class Sin(Activation):
+class Sin(Function):
     """sin x, element-wise; for a tensor of any size.
 
     Sitzmann et al., Implicit neural representations with periodic activation functions, 2020: `rescale(30) -> sin`.
@@ -369,13 +358,9 @@ class Sin(Activation):
 
     name = "sin"
     formula_text = "y = sin x: the gradient is multiplied by cos x"
-    inplace = False
-
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.sin()")
 
 
-class Cos(Activation):
+class Cos(Function):
     """cos x, element-wise; for a tensor of any size.
 
     Tancik et al., Fourier features let networks learn high frequency functions, 2020 (with `sin`).
@@ -383,10 +368,6 @@ class Cos(Activation):
 
     name = "cos"
     formula_text = "y = cos x: the gradient is multiplied by -sin x"
-    inplace = False
-
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.cos()")
 
 
 class Hardtanh(Activation):
